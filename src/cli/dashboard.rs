@@ -4,6 +4,7 @@ use std::{
     io::{self, BufRead, IsTerminal, Write},
     net::SocketAddr,
     os::fd::AsFd,
+    path::{Path, PathBuf},
 };
 
 use super::{
@@ -18,6 +19,7 @@ use crate::{
     control::types::Command,
     dashboard::{
         access::password::{self, LONGEST_PASSWORD},
+        history::{History, Limits},
         routes,
         server::{self, Opened},
     },
@@ -92,15 +94,21 @@ fn serve(registry: &Registry, global: &Global, verb: &Dashboard) -> Result<Code,
         };
         said.set(print(&text));
     };
+    let file = settings.history.clone().unwrap_or_else(|| beside(&path));
+    let (history, mut record, writer) = History::begin(&file, Limits::DEFAULT).map_err(internal)?;
     let run = server::Run {
         settings: &settings,
         socket: &path,
         key,
         router: routes::router,
-        recorder: Box::new(|_| {}),
+        recorder: Box::new(move |heard| record.take(heard)),
+        history,
         ready: Box::new(ready),
     };
-    server::run(run, ended).map_err(|error| {
+    let served = server::run(run, ended);
+    // It ends when it has written what it was given; the recorder went with the office.
+    drop(writer.join());
+    served.map_err(|error| {
         Error::new(Code::Taken, format!("cannot listen at {listen}: {error}"))
             .hint("another address: --listen 127.0.0.1:PORT, or dashboard: { listen: … }")
     })?;
@@ -114,6 +122,13 @@ fn key_of_master() -> io::Result<String> {
     io::Read::take(io::stdin().lock(), 1024).read_line(&mut line)?;
     let key = line.trim_end();
     if key.len() < 32 { Err(io::Error::other("the master sent no key")) } else { Ok(key.to_owned()) }
+}
+
+/// The file of the history, if the settings name none.
+fn beside(socket: &Path) -> PathBuf {
+    let mut name = socket.as_os_str().to_owned();
+    name.push(".history.db");
+    name.into()
 }
 
 fn read_listen(text: &str) -> Result<Listen, Error> {

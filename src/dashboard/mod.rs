@@ -13,6 +13,7 @@
 pub(crate) mod access;
 pub(crate) mod answer;
 pub(crate) mod assets;
+pub(crate) mod history;
 pub(crate) mod live;
 pub(crate) mod login;
 pub(crate) mod mask;

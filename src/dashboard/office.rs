@@ -30,6 +30,8 @@ pub(crate) const PACE: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(5);
 /// After the last look the questions about slots and health are left out.
 const LOOKED_AT: i64 = 15_000;
+/// A status that is older than this is not shown as the present one, in milliseconds.
+const STALE: i64 = 3000;
 /// Records that are asked for at once; more of them are asked for in the same round.
 const RECORDS: usize = 256;
 /// … but only so often: what the master keeps is bounded.
@@ -42,6 +44,8 @@ pub(crate) struct Snapshot {
     pub(crate) at: Timestamp,
     /// Why it does not answer, if it does not.
     pub(crate) unreachable: Option<String>,
+    /// When status, health and schedules were asked for last.
+    pub(crate) status_at: Timestamp,
     /// As `status --json`; null until it was told.
     pub(crate) status: Value,
     /// As `health --json`.
@@ -62,8 +66,6 @@ pub(crate) struct Heard<'a> {
     pub(crate) run: (u64, i64),
     pub(crate) host: &'a str,
     pub(crate) records: &'a [Value],
-    /// Records that are gone.
-    pub(crate) lost: u64,
     /// The answer to `counters`.
     pub(crate) counters: &'a Value,
 }
@@ -75,6 +77,8 @@ pub(crate) struct Office {
     snapshot: watch::Sender<Arc<Snapshot>>,
     /// When somebody looked last, in milliseconds of the wall clock.
     looked_at: AtomicU64,
+    /// One asks out of turn at a time.
+    refreshing: Mutex<()>,
     pub(crate) series: Mutex<Series>,
 }
 
@@ -84,6 +88,7 @@ impl Office {
             socket: socket.to_owned(),
             snapshot: watch::Sender::new(Arc::default()),
             looked_at: AtomicU64::new(0),
+            refreshing: Mutex::default(),
             series: Mutex::default(),
         })
     }
@@ -92,6 +97,51 @@ impl Office {
     pub(crate) fn look(&self) -> Arc<Snapshot> {
         self.looked_at.store(Clock::wall().0.unsigned_abs(), Ordering::Relaxed);
         self.snapshot.borrow().clone()
+    }
+
+    /// Asks out of turn if the status is of a time when somebody looked last: nobody sees the past as the present.
+    pub(crate) async fn refresh(self: &Arc<Self>) {
+        if !self.is_stale() {
+            return;
+        }
+        let office = Arc::clone(self);
+        let refresh = move || {
+            let _one = office.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
+            if office.is_stale() {
+                let mut next = (**office.snapshot.borrow()).clone();
+                office.look_closely(&mut next);
+                next.at = Clock::wall();
+                office.snapshot.send_replace(Arc::new(next));
+            }
+        };
+        // What could not be asked is shown as it was.
+        drop(tokio::task::spawn_blocking(refresh).await);
+    }
+
+    fn is_stale(&self) -> bool {
+        let known = self.snapshot.borrow();
+        known.unreachable.is_none() && Clock::wall().0.abs_diff(known.status_at.0) > STALE.unsigned_abs()
+    }
+
+    /// Asks for what only those need who look.
+    fn look_closely(&self, next: &mut Snapshot) {
+        match self.ask(&Command::Status {}) {
+            Ok(status) => (next.status, next.unreachable) = (status, None),
+            Err(error) => {
+                next.unreachable = Some(error);
+                return;
+            }
+        }
+        next.status_at = Clock::wall();
+        for (command, answer) in [
+            (Command::Health {}, &mut next.health),
+            (Command::Schedules {}, &mut next.schedules),
+            (Command::Counters {}, &mut next.counters),
+        ] {
+            if let Ok(told) = self.ask(&command) {
+                *answer = told;
+            }
+        }
     }
 
     /// Told each time that more is known. Somebody looks as long as it asks.
@@ -138,10 +188,7 @@ impl Office {
         self.hear(known, recorder, now, &counters);
         let mut next = Snapshot { at: now, unreachable: None, counters, ..(*before).clone() };
         if is_looked_at || is_first {
-            let asked = |command: &Command, before: &Value| self.ask(command).unwrap_or_else(|_| before.clone());
-            next.status = asked(&Command::Status {}, &before.status);
-            next.health = asked(&Command::Health {}, &before.health);
-            next.schedules = asked(&Command::Schedules {}, &before.schedules);
+            self.look_closely(&mut next);
         }
         next.at = Clock::wall();
         next
@@ -151,16 +198,16 @@ impl Office {
         let pid = counters["pid"].as_u64().unwrap_or_default();
         let up = (counters["uptime_seconds"].as_f64().unwrap_or_default() * 1000.0) as i64;
         let began = now.0.saturating_sub(up);
-        // Of one run it is always the same, but for how long its answers took.
-        if known.run.0 != pid || known.run.1.abs_diff(began) > 5000 {
-            *known = Known { run: (pid, began), last: 0 };
+        // The wall clock may be set, and the machine may sleep: a run is another one whose time begins anew.
+        if known.run.0 != pid || up < known.up {
+            *known = Known { run: (pid, began), ..Known::default() };
         }
+        known.up = up;
         for _ in 0..ROUNDS {
             let Ok(told) = self.ask(&Command::Events { after: known.last, most: Some(RECORDS) }) else { return };
             let records = told["records"].as_array().map(Vec::as_slice).unwrap_or_default();
-            let lost = told["lost"].as_u64().unwrap_or_default();
             let host = counters["host"].as_str().unwrap_or_default();
-            recorder(&Heard { now, run: known.run, host, records, lost, counters });
+            recorder(&Heard { now, run: known.run, host, records, counters });
             let last = records.last().and_then(|record| record["number"].as_u64());
             known.last = last.unwrap_or(known.last);
             if records.len() < RECORDS {
@@ -174,6 +221,8 @@ impl Office {
 #[derive(Debug, Default)]
 struct Known {
     run: (u64, i64),
+    /// How long it runs, in milliseconds.
+    up: i64,
     /// The number of the last record that was told.
     last: u64,
 }

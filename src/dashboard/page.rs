@@ -8,6 +8,7 @@ use tokio::sync::Semaphore;
 
 use super::{
     access::{Access, Peer, Proxy, hosts::Hosts, password::Throttle, secret::Hashed, sessions::Sessions},
+    history::History,
     mask::Mask,
     office::Office,
 };
@@ -30,11 +31,18 @@ pub(crate) struct Page {
     pub(crate) proxy_headers: Option<(String, String)>,
     pub(crate) is_secure: bool,
     pub(crate) hide: Mask,
+    pub(crate) history: Arc<History>,
 }
 
 impl Page {
     /// The page of these settings, at this port, for whom the office asks.
-    pub(crate) fn new(settings: &Dashboard, port: Option<u16>, key: &str, office: Arc<Office>) -> Self {
+    pub(crate) fn new(
+        settings: &Dashboard,
+        port: Option<u16>,
+        key: &str,
+        office: Arc<Office>,
+        history: Arc<History>,
+    ) -> Self {
         let proxy = settings.proxy.as_ref();
         Self {
             access: Mutex::new(Access {
@@ -59,6 +67,7 @@ impl Page {
             proxy_headers: proxy.map(|proxy| (proxy.user_header.clone(), proxy.secret_header.clone())),
             is_secure: settings.url.as_deref().is_some_and(|url| url.starts_with("https://")),
             hide: Mask::new(&settings.hide),
+            history,
         }
     }
 }
@@ -70,7 +79,8 @@ pub(crate) fn test_page(settings: &Dashboard) -> Arc<Page> {
         Listen::Tcp(address) => Some(address.port()),
         Listen::Unix(_) => None,
     };
-    Arc::new(Page::new(settings, port, "the-key", Office::new(Path::new("/nowhere"))))
+    let (office, history) = (Office::new(Path::new("/nowhere")), History::at(Path::new("/nowhere")));
+    Arc::new(Page::new(settings, port, "the-key", office, Arc::new(history)))
 }
 
 /// Where a connection came from, for requests.

@@ -16,6 +16,7 @@ use tokio::net::{TcpListener, UnixListener};
 
 use super::{
     access::{Peer, secret},
+    history::History,
     office::{Office, Recorder},
     page::{From, Page},
 };
@@ -32,6 +33,8 @@ pub(crate) struct Run<'a> {
     pub(crate) router: fn(Arc<Page>) -> Router,
     /// Takes what ended.
     pub(crate) recorder: Recorder,
+    /// What is kept of it.
+    pub(crate) history: Arc<History>,
     /// Told once it listens: the link that opens it.
     pub(crate) ready: Box<dyn FnOnce(&Opened) + 'a>,
 }
@@ -54,14 +57,14 @@ enum Bound {
 /// # Errors
 /// It cannot listen there.
 pub(crate) fn run(run: Run<'_>, ended: impl Future<Output = ()>) -> io::Result<()> {
-    let Run { settings, socket, key, router, recorder, ready } = run;
+    let Run { settings, socket, key, router, recorder, history, ready } = run;
     let (bound, port) = bind(&settings.listen)?;
     let key = match key {
         Some(key) => key,
         None => secret::random()?,
     };
     let office = Office::new(socket);
-    let page = Arc::new(Page::new(settings, port, &key, Arc::clone(&office)));
+    let page = Arc::new(Page::new(settings, port, &key, Arc::clone(&office), history));
     let at = base(settings, port);
     let link = settings.users.is_empty().then(|| format!("{at}/open?key={key}"));
     let is_open = Arc::new(AtomicBool::new(true));
