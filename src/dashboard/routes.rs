@@ -50,10 +50,13 @@ const fn looks(path: &'static str, handler: fn() -> MethodRouter<Arc<Page>>) -> 
 pub(crate) const ROUTES: &[Route] = &[
     looks("/", || get(pages::overview::overview)),
     looks("/queues/{queue}", || get(pages::queue::queue)),
+    looks("/tasks", || get(pages::tasks::tasks)),
+    looks("/tasks/{id}", || get(pages::task::task)),
     looks("/schedules", || get(pages::schedules::schedules)),
     looks("/api/status", || get(pages::api::status)),
     looks("/api/health", || get(pages::api::health)),
     looks("/api/counters", || get(pages::api::counters)),
+    looks("/api/tasks", || get(pages::tasks::api)),
     looks("/api/live", || get(live::live)),
     looks("/stream", || get(stream::stream)),
     Route { path: "/open", needs: Needs::Key, changes: false, handler: || get(login::open) },
@@ -113,6 +116,9 @@ async fn guard(State((page, needs)): State<(Arc<Page>, Needs)>, mut request: Req
                     })
                     .unwrap_or_default(),
             );
+            if matches!(needs, Needs::Role(_)) {
+                page.office.refresh().await;
+            }
             next.run(request).await
         }
         Err(why) => denied(&page, why, request.uri(), request.headers()),

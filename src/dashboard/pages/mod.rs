@@ -2,9 +2,13 @@
 
 pub(crate) mod api;
 pub(crate) mod chart;
+pub(crate) mod ended;
+pub(crate) mod filter;
 pub(crate) mod overview;
 pub(crate) mod queue;
 pub(crate) mod schedules;
+pub(crate) mod task;
+pub(crate) mod tasks;
 
 use super::{
     access::visitor::Visitor,

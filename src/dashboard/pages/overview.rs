@@ -6,7 +6,7 @@ use askama::Template;
 use axum::{Extension, extract::State, http::StatusCode, response::Response};
 use serde_json::Value;
 
-use super::{Frame, chart, encoded, frame_numbers};
+use super::{Frame, chart, encoded, ended::Line, frame_numbers, tasks};
 use crate::dashboard::{
     access::visitor::Visitor,
     answer,
@@ -21,6 +21,8 @@ use crate::dashboard::{
 const RATE: usize = 3;
 /// Fine steps of times that are shown: five minutes.
 const TIMES: usize = 30;
+/// Failures that are shown.
+const FAILURES: usize = 5;
 /// Points of a small chart.
 const POINTS: usize = 60;
 
@@ -30,6 +32,9 @@ struct Overview {
     frame: Frame,
     master: String,
     queues: Vec<Row>,
+    lines: Vec<Line>,
+    failures: String,
+    notes: Vec<String>,
 }
 
 /// A queue in a line: texts by the keys under which they change.
@@ -48,6 +53,7 @@ struct Cell {
 }
 
 pub(crate) async fn overview(State(page): State<Arc<Page>>, Extension(visitor): Extension<Visitor>) -> Response {
+    let (lines, failures, notes) = tasks::last_failures(&page, FAILURES).await;
     let snapshot = page.office.look();
     let series = page.office.series.lock().unwrap_or_else(PoisonError::into_inner);
     let queues = snapshot.status["queues"].as_object().into_iter().flatten();
@@ -65,6 +71,9 @@ pub(crate) async fn overview(State(page): State<Arc<Page>>, Extension(visitor): 
         frame: Frame::new("Overview", "/", &visitor, &snapshot, "asynctask status"),
         master: master(&snapshot),
         queues: queues.map(row).collect(),
+        lines,
+        failures,
+        notes,
     };
     answer::page(StatusCode::OK, &view)
 }
