@@ -147,9 +147,13 @@ fn nothing_stays_running_when_its_master_is_killed() {
 #[test]
 fn a_page_without_its_file_goes_on_and_says_so() {
     let demo = Demo::new(&Place::sqlite());
-    let file = demo.write("history", &"this is no database ".repeat(1000));
-    demo.write("asynctask.yaml", "workers: { foo: demo_sleep_worker }\ndashboard: { history: history }\n");
+    demo.write("asynctask.yaml", "workers: { foo: demo_sleep_worker }\n");
     let master = demo.start_configured(&[]);
+    let page = Page::open(&demo);
+    let name = || demo.files().into_iter().find(|name| name.ends_with(".history.db"));
+    until("there is no file", || name().is_some());
+    page.end();
+    let file = demo.write(&name().expect("it is there"), &"this is no database ".repeat(1000));
     let page = Page::open(&demo);
     demo.submit("foo", LONG);
     until("it is not said", || {
