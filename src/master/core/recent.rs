@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 use super::{
     Core,
     ledger::End,
-    state::rings::{Cause, Outcome, Record, Rings},
+    state::rings::{Cause, Outcome, Record, Rings, Told},
 };
 use crate::task::{Failure, Settlement, Task};
 
@@ -27,11 +27,10 @@ impl Core {
     pub(super) fn recent(&mut self, after: u64, most: Option<usize>) -> Value {
         let now = self.now.at;
         let most = most.unwrap_or(MOST).min(MOST);
-        let last = self.recent_last;
-        let rings = self.rings.get_or_insert_with(|| Box::new(Rings::new(now, last)));
-        let told = rings.told(now, after, most);
-        let (records, lost, last): (Vec<Value>, _, _) =
-            (told.records.iter().map(|record| shown(record)).collect(), told.lost, told.last);
+        let before = self.recent_last;
+        let rings = self.rings.get_or_insert_with(|| Box::new(Rings::new(now, before)));
+        let Told { records, lost, last } = rings.told(now, after, most);
+        let records: Vec<Value> = records.into_iter().map(shown).collect();
         let mut left_out: Map<String, Value> = Map::new();
         for ((queue, outcome), count) in rings.left_out() {
             let of_queue = left_out.entry(queue.clone()).or_insert_with(|| json!({}));
@@ -69,7 +68,7 @@ impl Core {
         self.record(queue, outcome, |_, record| {
             id.clone_into(&mut record.id);
             (record.pid, record.attempt, record.waited, record.ran) = (failure.pid, failure.attempts, waited, took);
-            record.failure = Some(Cause::of(failure));
+            record.failure = Some(Box::new(Cause::of(failure)));
         });
     }
 

@@ -26,10 +26,6 @@ const SHORT_CREDIT: u32 = 512;
 
 /// The pool of one queue.
 #[derive(Debug)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is true or not whatever the others are: no states hide in them"
-)]
 pub(in crate::master::core) struct Pool {
     pub(in crate::master::core) plan: QueuePlan,
     /// Its slots.

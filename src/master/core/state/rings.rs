@@ -109,15 +109,15 @@ pub(in crate::master::core) struct Cause {
 }
 
 impl Cause {
-    pub(in crate::master::core) fn of(failure: &Failure) -> Box<Self> {
-        Box::new(Self {
+    pub(in crate::master::core) fn of(failure: &Failure) -> Self {
+        Self {
             reason: failure.reason,
             fingerprint: fingerprint(failure.reason.as_str(), &failure.error),
             error: text::cut(&failure.error, ERROR).to_owned(),
             exit: failure.exit.clone(),
             oom: failure.oom,
             max_rss_bytes: failure.max_rss_bytes,
-        })
+        }
     }
 }
 
