@@ -114,6 +114,8 @@ fn a_list_and_what_it_leaves_out_is_all() {
     kept.take(&told.batch(Timestamp(NOW.0 + 2000)));
     let list = kept.list(&Wanted::default());
     assert_eq!((list.listed, list.total), ([10, 0, 1, 1, 1], [100, 0, 1, 1, 1]));
+    let part = kept.history.list(&Wanted::default(), None, 3).unwrap();
+    assert_eq!((part.listed, part.total), (list.listed, list.total), "a part says what the whole has");
     let ids = kept.all(&Wanted::default());
     assert_eq!(ids.len(), 13);
     assert_eq!(ids[..3], ["y", "x", "x"]);
