@@ -71,7 +71,9 @@ impl History {
             let listed = if before.is_none() && next.is_none() {
                 // These are all.
                 let mut counts = Counts::default();
-                rows.iter().for_each(|row| counts[row.end.outcome as usize] += 1);
+                for row in &rows {
+                    counts[row.end.outcome as usize] += 1;
+                }
                 counts
             } else {
                 counted(&whole, "1", "ended", &Conditions::of(wanted))?

@@ -61,7 +61,8 @@ struct Open {
 struct Run {
     id: i64,
     host: String,
-    run: (u64, i64),
+    /// Its process, and when it began.
+    life: (u64, i64),
     /// The number of the last end that was taken.
     last: u64,
     seen: BTreeMap<String, Counts>,
@@ -69,7 +70,7 @@ struct Run {
 
 impl Run {
     fn is_of(&self, batch: &Batch) -> bool {
-        self.host == batch.host && self.run == batch.run
+        self.host == batch.host && self.life == batch.run
     }
 }
 
@@ -132,7 +133,7 @@ impl Open {
         let mut run = run.unwrap_or_else(|| Run {
             id: 0,
             host: batch.host.clone(),
-            run: batch.run,
+            life: batch.run,
             last: 0,
             seen: BTreeMap::new(),
         });
@@ -219,7 +220,7 @@ fn found(connection: &Connection, batch: &Batch) -> rusqlite::Result<Option<Run>
         }
         seen.insert(row.get(0)?, counts);
     }
-    Ok(Some(Run { id, host: batch.host.clone(), run: batch.run, last: last.unsigned_abs(), seen }))
+    Ok(Some(Run { id, host: batch.host.clone(), life: batch.run, last: last.unsigned_abs(), seen }))
 }
 
 fn insert_run(transaction: &Connection, batch: &Batch) -> rusqlite::Result<i64> {
