@@ -165,6 +165,7 @@
 //! | 9 | `master::core` | decides: events in, actions out |
 //! | 9 | `master::coordinator` | takes the jobs of pipelines on: what the transport says in, requests out |
 //! | 9 | `client` | submits |
+//! | 9 | `dead_letters` | what command line and page say of dead letters |
 //! | 8 | `config` | settings, read and checked |
 //! | 8 | `metrics` | counts, and the page that shows them |
 //! | 8 | `worker` | the child's side: user code and the loop around it |
@@ -205,6 +206,7 @@ pub mod config;
 #[doc(hidden)]
 pub mod control;
 mod dashboard;
+mod dead_letters;
 pub mod drain;
 #[doc(hidden)]
 pub mod exec_options;

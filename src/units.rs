@@ -1,9 +1,16 @@
-//! Durations, sizes and percentages as they are written.
+//! Moments, durations, sizes and percentages as they are written.
 
 use std::time::Duration;
 
 /// Nothing that is configured lasts longer.
 const LONGEST: Duration = Duration::from_hours(87600);
+
+/// A moment in milliseconds since 1970, as everywhere in JSON: RFC 3339 with zone.
+#[must_use]
+pub(crate) fn rfc3339(milliseconds: i64) -> String {
+    jiff::Timestamp::from_millisecond(milliseconds)
+        .map_or_else(|_| milliseconds.to_string(), |moment| moment.to_string())
+}
 
 /// Reads a duration as it is written in settings and options: `500ms`, `30s`, `10m`, `1.5h`, `1h30m`, `2d`, `2w`; a bare number
 /// is seconds.

@@ -16,7 +16,7 @@ use crate::{
     exit_code::{Code, Error},
     logging::{Format, Level, Logger, journal},
     redact::redact,
-    text,
+    text, units,
 };
 
 /// How long the end of the run waits for a reader of the log that has stopped reading.
@@ -55,7 +55,7 @@ pub(in crate::cli) fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
 
 /// RFC 3339 with zone.
 pub(in crate::cli) fn rfc3339(moment: Timestamp) -> String {
-    jiff::Timestamp::from_millisecond(moment.0).map_or_else(|_| moment.0.to_string(), |moment| moment.to_string())
+    units::rfc3339(moment.0)
 }
 
 /// Writes to stderr why a command ended; to the journal as an error. Secrets are redacted: an address may have been typed in the

@@ -39,7 +39,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     answers::{Cancelled, Depth, ScheduleMemory},
     dead_letter::{DeadQueue, Visitor, Walked},
-    dead_page::{DeadFilter, DeadGroup, DeadPage, DeadPlace},
+    dead_page::{DeadFilter, DeadFound, DeadGroup, DeadKey, DeadPage, DeadPlace},
     error::Error,
     event::Event,
 };
@@ -203,6 +203,15 @@ pub enum Request {
         limit: usize,
         /// `None`: this transport can only [walk](Self::WalkDead).
         reply: Reply<Option<DeadPage>>,
+    },
+    /// One dead letter, whole.
+    DeadLetter {
+        /// The work queue.
+        queue: DeadQueue,
+        /// Which.
+        key: DeadKey,
+        /// The letter, if it is there and can be found so.
+        reply: Reply<DeadFound>,
     },
     /// Ask to become the one scheduler of an application, and keep asking. Answered by [`Event::LeaseHeld`]
     /// or [`Event::LeaseRefused`]; after a loss the transport asks again by itself.

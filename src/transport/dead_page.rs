@@ -1,5 +1,7 @@
 //! Dead letters as a person looks through them: in groups of one mistake, and page by page, without their bodies.
 
+use std::collections::BTreeMap;
+
 use crate::{
     clock::Timestamp,
     task::{Exit, Failure},
@@ -38,6 +40,26 @@ pub struct DeadPlace {
     pub number: i64,
 }
 
+/// Which dead letter is asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeadKey {
+    /// With this id: of several the one of the place, else the oldest.
+    pub id: Option<String>,
+    /// Where it was when it was told.
+    pub place: Option<DeadPlace>,
+}
+
+/// What was found of one dead letter.
+#[derive(Clone, Debug, PartialEq)]
+pub enum DeadFound {
+    /// It is there.
+    Letter(Box<DeadLetter>),
+    /// It is not.
+    Absent,
+    /// This transport can only [walk](super::Request::WalkDead).
+    Impossible,
+}
+
 /// What a list says of a dead letter.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DeadRow {
@@ -57,6 +79,8 @@ pub struct DeadRow {
     pub job: Option<String>,
     /// The step.
     pub step: Option<String>,
+    /// Its number in the step.
+    pub index: Option<u32>,
 }
 
 impl DeadRow {
@@ -85,8 +109,60 @@ impl DeadRow {
             first_failed_at: letter.first_failed_at,
             job: member.map(|member| member.job.clone()),
             step: member.map(|member| member.step.clone()),
+            index: member.map(|member| member.index),
         }
     }
+}
+
+const HOUR: i64 = 3_600_000;
+
+/// The page that is asked for of these rows, of which there may be more.
+#[must_use]
+pub fn page_of(
+    rows: impl Iterator<Item = DeadRow>,
+    filter: &DeadFilter,
+    after: Option<DeadPlace>,
+    limit: usize,
+) -> DeadPage {
+    let limit = limit.clamp(1, MOST_ROWS);
+    let is_wanted =
+        |row: &DeadRow| filter.holds(&row.reason, &row.fingerprint) && after.is_none_or(|after| row.place < after);
+    let mut rows: Vec<DeadRow> = rows.filter(is_wanted).collect();
+    rows.sort_by_key(|row| std::cmp::Reverse(row.place));
+    let is_more = rows.len() > limit;
+    rows.truncate(limit);
+    let next = rows.last().map(|row| row.place).filter(|_| is_more);
+    DeadPage { rows, next }
+}
+
+/// The groups of these rows, the largest first.
+#[must_use]
+pub fn groups_of(rows: impl Iterator<Item = DeadRow>, now: Timestamp) -> Vec<DeadGroup> {
+    let mut groups: BTreeMap<(String, String), DeadGroup> = BTreeMap::new();
+    for row in rows {
+        let died_at = row.place.died_at;
+        let group = groups.entry((row.reason.clone(), row.fingerprint.clone())).or_insert_with(|| DeadGroup {
+            reason: row.reason,
+            fingerprint: row.fingerprint,
+            error: String::new(),
+            count: 0,
+            last_hour: 0,
+            last_day: 0,
+            first: died_at,
+            last: died_at,
+        });
+        group.count += 1;
+        group.last_hour += u64::from(died_at.0 > now.0.saturating_sub(HOUR));
+        group.last_day += u64::from(died_at.0 > now.0.saturating_sub(24 * HOUR));
+        group.first = group.first.min(died_at);
+        if died_at >= group.last {
+            (group.last, group.error) = (died_at, row.failure.error);
+        }
+    }
+    let mut groups: Vec<DeadGroup> = groups.into_values().collect();
+    groups.sort_by_key(|group| std::cmp::Reverse((group.count, group.last)));
+    groups.truncate(MOST_GROUPS);
+    groups
 }
 
 /// A page of dead letters, the newest first.

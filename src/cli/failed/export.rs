@@ -14,7 +14,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::{letter::whole, selection::Condition};
+use super::selection::condition;
 use crate::{
     cli::{
         connection::{from_transport_error, open},
@@ -23,6 +23,7 @@ use crate::{
         settings::dead_queue,
     },
     config::Config,
+    dead_letters::letter::whole,
     exit_code::{Code, Error},
     transport::{self, DeadLetter, Request, Visit},
 };
@@ -33,7 +34,7 @@ const BYTES: usize = 4 << 20;
 const FULL: Duration = Duration::from_millis(5);
 
 pub(super) fn run(config: &Config, verb: &FailedExport) -> Result<Code, Error> {
-    let condition = Condition::of(&verb.filter)?;
+    let condition = condition(&verb.filter)?;
     let queue = dead_queue(config, &verb.queue);
     let transport = open(config)?;
     let (sender, lines) = mpsc::channel::<String>();

@@ -4,11 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::{
-    collect::collect,
-    letter::{cell, lines, row},
-    selection::Condition,
-};
+use super::{collect::collect, selection};
 use crate::{
     cli::{
         failed_args::FailedList,
@@ -17,6 +13,10 @@ use crate::{
         waiting::WaitingClient,
     },
     config::Config,
+    dead_letters::{
+        condition::Condition,
+        letter::{cell, lines, row},
+    },
     exit_code::{Code, Error},
     jobs::ledger::queues_of,
     redact::redact,
@@ -24,7 +24,7 @@ use crate::{
 };
 
 pub(super) fn run(config: &Config, verb: &FailedList) -> Result<Code, Error> {
-    let condition = Condition::of(&verb.filter)?;
+    let condition = selection::condition(&verb.filter)?;
     let (rows, of) = match (&verb.queue, &verb.filter.job) {
         (None, Some(job)) => {
             let mut client = WaitingClient::open(config, transport::CLIENT_PATIENCE)?;

@@ -3,9 +3,7 @@
 mod collect;
 mod export;
 mod left;
-mod letter;
 mod list;
-mod payload;
 mod purge;
 mod retry;
 mod selection;

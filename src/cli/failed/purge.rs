@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::selection::{Selection, broke_off, progress, tell};
+use super::selection::{broke_off, progress, selection, tell};
 use crate::{
     cli::{
         confirm,
@@ -11,13 +11,14 @@ use crate::{
         waiting::{WaitingClient, longest_wait},
     },
     config::Config,
+    dead_letters::condition::Selection,
     exit_code::{Code, Error},
     plural::counted,
     transport::{DeadLetter, DeadQueue, Visit, Walked},
 };
 
 pub(super) fn run(config: &Config, verb: &FailedPurge) -> Result<Code, Error> {
-    let selection = Selection::of(&verb.chosen)?;
+    let selection = selection(&verb.chosen)?;
     let queue = dead_queue(config, &verb.chosen.queue);
     if !verb.chosen.dry_run && !verb.yes {
         confirm::needs_terminal("deleting dead letters")?;

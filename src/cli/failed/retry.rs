@@ -1,14 +1,10 @@
 //! `asynctask failed retry`: back to work.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{
     left,
-    payload::{Edit, edited},
-    selection::{Selection, broke_off, progress, tell},
+    selection::{broke_off, progress, selection, tell},
 };
 use crate::{
     cli::{
@@ -16,22 +12,21 @@ use crate::{
         settings::dead_queue,
         waiting::{WaitingClient, longest_wait},
     },
-    clock::Clock,
     config::Config,
+    dead_letters::{
+        condition::Selection,
+        edit::{Edit, edited},
+        rate::RateLimit,
+    },
     exit_code::{Code, Error},
     membership::Membership,
     transport::{DeadLetter, DeadQueue, Visit, Walked},
 };
 
-/// A slow retry lets at least this much time pass between two groups.
-const SHORTEST_WAIT: Duration = Duration::from_millis(20);
-/// … and at most this much, after which it looks again.
-const LONGEST_WAIT: Duration = Duration::from_mins(1);
-
 pub(super) fn run(config: &Config, verb: &FailedRetry) -> Result<Code, Error> {
-    let edits = verb.set_payload.iter().map(|text| Edit::parse(text)).collect::<Result<Vec<_>, _>>()?;
-    let rate = verb.rate.as_deref().map(RateLimit::parse).transpose()?;
-    let selection = Selection::of(&verb.chosen)?;
+    let edits = verb.set_payload.iter().map(|text| edit(text)).collect::<Result<Vec<_>, _>>()?;
+    let rate = verb.rate.as_deref().map(rate).transpose()?;
+    let selection = selection(&verb.chosen)?;
     let queue = dead_queue(config, &verb.chosen.queue);
     let mut client = WaitingClient::open(config, longest_wait(verb.chosen.wait.as_deref())?)?;
     client.listen()?;
@@ -128,64 +123,20 @@ impl Retry {
             self.of_jobs.push(Membership { inputs: None, ..membership.clone() });
         }
         if let Some(rate) = &mut self.rate {
-            rate.gone += 1;
+            rate.count();
         }
         if self.dry { Visit::Keep } else { Visit::Retry { body } }
     }
 }
 
-/// So many in so much time.
-#[derive(Clone, Debug)]
-struct RateLimit {
-    per_second: f64,
-    clock: Clock,
-    gone: u64,
+fn edit(text: &str) -> Result<Edit, Error> {
+    Edit::parse(text).map_err(|wrong| {
+        Error::new(Code::Usage, format!("--set-payload: \"{text}\" {wrong}"))
+            .hint("as in size.width=100, pages.0=\"a\"")
+    })
 }
 
-impl RateLimit {
-    fn parse(text: &str) -> Result<Self, Error> {
-        let (number, seconds) = match text.split_once('/') {
-            None | Some((_, "s")) => (text.trim_end_matches("/s"), 1.0),
-            Some((number, "m")) => (number, 60.0),
-            Some((number, "h")) => (number, 3_600.0),
-            Some(_) => ("", 1.0),
-        };
-        match number.trim().parse::<f64>() {
-            Ok(number) if number.is_finite() && number > 0.0 => {
-                Ok(Self { per_second: number / seconds, clock: Clock::start(), gone: 0 })
-            }
-            _ => Err(Error::new(Code::Usage, format!("--rate: \"{text}\" is not a rate")).hint("as in 50/s, 10/m")),
-        }
-    }
-
-    /// Time until the next may go; `None`: now. The first goes at once.
-    fn wait(&self) -> Option<Duration> {
-        let due = self.gone as f64 / self.per_second;
-        let wait = due - self.clock.now().at.since_start().as_secs_f64();
-        let longest = LONGEST_WAIT;
-        (wait > 0.0).then(|| Duration::try_from_secs_f64(wait).unwrap_or(longest).clamp(SHORTEST_WAIT, longest))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rates_are_per_second_minute_or_hour() {
-        for (text, per_second) in [("50/s", 50.0), ("50", 50.0), ("30/m", 0.5), ("1.5/s", 1.5), ("36/h", 0.01)] {
-            assert!((RateLimit::parse(text).unwrap().per_second - per_second).abs() < 1e-9, "{text}");
-        }
-        for text in ["", "/s", "0/s", "-1/s", "5/d", "inf", "NaN/s", "5/s/s"] {
-            assert_eq!(RateLimit::parse(text).unwrap_err().code, Code::Usage, "{text}");
-        }
-    }
-
-    #[test]
-    fn the_first_goes_at_once_and_the_next_in_its_time() {
-        let mut rate = RateLimit::parse("1/h").unwrap();
-        assert_eq!(rate.wait(), None);
-        rate.gone = 1;
-        assert_eq!(rate.wait(), Some(LONGEST_WAIT));
-    }
+fn rate(text: &str) -> Result<RateLimit, Error> {
+    RateLimit::parse(text)
+        .ok_or_else(|| Error::new(Code::Usage, format!("--rate: \"{text}\" is not a rate")).hint("as in 50/s, 10/m"))
 }

@@ -1,9 +1,6 @@
 //! Which dead letters a command is about, and what it did with them.
 
-use std::{
-    collections::BTreeSet,
-    io::{self, IsTerminal},
-};
+use std::io::{self, IsTerminal};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
@@ -16,92 +13,27 @@ use crate::{
         waiting::CallFailed,
     },
     clock::{Clock, Timestamp},
+    dead_letters::condition::{Condition, Selection},
     exit_code::{Code, Error},
-    jobs::ledger::place,
-    membership::Membership,
     plural::{self, counted},
     redact::redact,
-    text,
-    transport::{self, DeadLetter, Walked},
+    transport::{self, Walked},
 };
 
-/// What must hold of a dead letter.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Condition {
-    reason: Option<String>,
-    fingerprint: Option<String>,
-    job: Option<String>,
-    died_before: Option<Timestamp>,
+/// What the options say must hold of a dead letter.
+pub(super) fn condition(filter: &Filter) -> Result<Condition, Error> {
+    let age = filter.older_than.as_deref().map(|text| duration("--older-than", text)).transpose()?;
+    Ok(Condition {
+        reason: filter.reason.clone(),
+        fingerprint: filter.fingerprint.as_ref().map(|hex| hex.to_ascii_lowercase()),
+        job: filter.job.clone(),
+        died_before: age.map(|age| Timestamp(Clock::wall().0.saturating_sub_unsigned(age.as_millis() as u64))),
+    })
 }
 
-impl Condition {
-    pub(super) fn of(filter: &Filter) -> Result<Self, Error> {
-        let age = filter.older_than.as_deref().map(|text| duration("--older-than", text)).transpose()?;
-        Ok(Self {
-            reason: filter.reason.clone(),
-            fingerprint: filter.fingerprint.as_ref().map(|hex| hex.to_ascii_lowercase()),
-            job: filter.job.clone(),
-            died_before: age.map(|age| Timestamp(Clock::wall().0.saturating_sub_unsigned(age.as_millis() as u64))),
-        })
-    }
-
-    /// … of this job.
-    pub(super) fn of_job(self, id: &str) -> Self {
-        Self { job: Some(id.to_owned()), ..self }
-    }
-
-    pub(super) fn holds(&self, letter: &DeadLetter) -> bool {
-        self.reason.as_ref().is_none_or(|reason| *reason == letter.reason)
-            && self.fingerprint.as_ref().is_none_or(|fingerprint| *fingerprint == letter.fingerprint())
-            && self.job.as_ref().is_none_or(|job| {
-                let of =
-                    |member: &Membership| member.job == *job || place(&member.pipeline, member.key.as_deref()) == *job;
-                letter.membership.as_deref().is_some_and(of)
-            })
-            && self.died_before.is_none_or(|before| letter.failure.failed_at < before)
-    }
-}
-
-/// The dead letters that were chosen: by their ids, each once, or by a condition.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Selection {
-    condition: Condition,
-    /// Asked for by id and not met yet.
-    missing: Option<BTreeSet<String>>,
-    /// How many were met.
-    pub(super) met: u64,
-}
-
-impl Selection {
-    pub(super) fn of(chosen: &SelectionArgs) -> Result<Self, Error> {
-        let missing = (!chosen.ids.is_empty()).then(|| chosen.ids.iter().cloned().collect());
-        Ok(Self { condition: Condition::of(&chosen.filter)?, missing, met: 0 })
-    }
-
-    /// Whether this one is meant. Of several with the same id, the oldest.
-    pub(super) fn matches(&self, letter: &DeadLetter) -> bool {
-        match &self.missing {
-            Some(missing) => missing.contains(&letter.id) || missing.contains(&*text::escape_line(&letter.id)),
-            None => self.condition.holds(letter),
-        }
-    }
-
-    /// Notes that one that is meant was met.
-    pub(super) fn record(&mut self, letter: &DeadLetter) {
-        self.met += 1;
-        if let Some(missing) = &mut self.missing {
-            let _ = missing.remove(&letter.id) || missing.remove(&*text::escape_line(&letter.id));
-        }
-    }
-
-    /// Whether no more can be met.
-    pub(super) fn is_complete(&self) -> bool {
-        self.missing.as_ref().is_some_and(BTreeSet::is_empty)
-    }
-
-    fn missing(&self) -> impl Iterator<Item = &String> {
-        self.missing.iter().flatten()
-    }
+/// The dead letters that the arguments choose.
+pub(super) fn selection(chosen: &SelectionArgs) -> Result<Selection, Error> {
+    Ok(Selection::new(&chosen.ids, condition(&chosen.filter)?))
 }
 
 /// The error for a walk that broke off, with what it has done: `what` is what was to be done with dead letters.

@@ -1,15 +1,16 @@
 //! `asynctask failed show`: one dead letter, with all that is known of its end.
 
-use super::{
-    collect::collect,
-    letter::{cell, in_order, lines, whole},
-};
+use super::collect::collect;
 use crate::{
     cli::{
         failed_args::FailedShow,
         output::{escape_control, print},
     },
     config::Config,
+    dead_letters::{
+        condition::is_id_of,
+        letter::{cell, in_order, lines, whole},
+    },
     exit_code::{Code, Error},
     payload::Body,
     plural::counted,
@@ -20,7 +21,7 @@ use crate::{
 pub(super) fn run(config: &Config, verb: &FailedShow) -> Result<Code, Error> {
     let id = verb.id.clone();
     let found = collect(config, &verb.queue, move |letter, found: &mut Vec<DeadLetter>| {
-        if letter.id == id || text::escape_line(&letter.id) == id {
+        if is_id_of(letter, &id) {
             found.push(letter.clone());
             return Visit::Stop;
         }

@@ -10,6 +10,7 @@ use crate::{
     clock::Timestamp,
     jobs::{definition::Pipeline, record::JobState},
     json_text::JsonText,
+    units,
 };
 
 /// A job, as it is shown. Its JSON is that of `jobs show`.
@@ -300,7 +301,6 @@ fn this_moment<S: Serializer>(moment: &Timestamp, serializer: S) -> Result<S::Ok
     rfc3339(*moment).serialize(serializer)
 }
 
-/// RFC 3339, as everywhere in JSON.
 fn rfc3339(moment: Timestamp) -> String {
-    jiff::Timestamp::from_millisecond(moment.0).map_or_else(|_| moment.0.to_string(), |moment| moment.to_string())
+    units::rfc3339(moment.0)
 }

@@ -186,6 +186,7 @@ impl Actor {
             Request::DeadPage { queue, filter, after, limit, reply } => {
                 answer(reply, Some(tables.dead_page(now, &queue.queue, &filter, after, limit)));
             }
+            Request::DeadLetter { queue, key, reply } => answer(reply, tables.dead_letter(now, &queue.queue, &key)),
             Request::KnownQueues { reply } => answer(reply, tables.queues.keys().cloned().collect()),
             Request::Lease { application } => {
                 self.application = Some(application);

@@ -1,42 +1,14 @@
 //! Dead letters in groups of one mistake, and page by page.
 
-use std::collections::BTreeMap;
-
 use super::tables::{Queue, Tables};
 use crate::{
     clock::Timestamp,
-    transport::dead_page::{DeadFilter, DeadGroup, DeadPage, DeadPlace, DeadRow, MOST_GROUPS, MOST_ROWS},
+    transport::dead_page::{self, DeadFilter, DeadFound, DeadGroup, DeadKey, DeadPage, DeadPlace, DeadRow},
 };
-
-const HOUR: i64 = 3_600_000;
 
 impl Tables {
     pub(super) fn dead_groups(&mut self, now: Timestamp, queue: &str) -> Vec<DeadGroup> {
-        let mut groups: BTreeMap<(String, String), DeadGroup> = BTreeMap::new();
-        for row in self.dead_rows(now, queue) {
-            let died_at = row.place.died_at;
-            let group = groups.entry((row.reason.clone(), row.fingerprint.clone())).or_insert_with(|| DeadGroup {
-                reason: row.reason,
-                fingerprint: row.fingerprint,
-                error: String::new(),
-                count: 0,
-                last_hour: 0,
-                last_day: 0,
-                first: died_at,
-                last: died_at,
-            });
-            group.count += 1;
-            group.last_hour += u64::from(died_at.0 > now.0.saturating_sub(HOUR));
-            group.last_day += u64::from(died_at.0 > now.0.saturating_sub(24 * HOUR));
-            group.first = group.first.min(died_at);
-            if died_at >= group.last {
-                (group.last, group.error) = (died_at, row.failure.error);
-            }
-        }
-        let mut groups: Vec<DeadGroup> = groups.into_values().collect();
-        groups.sort_by_key(|group| std::cmp::Reverse((group.count, group.last)));
-        groups.truncate(MOST_GROUPS);
-        groups
+        dead_page::groups_of(self.dead_rows(now, queue), now)
     }
 
     pub(super) fn dead_page(
@@ -47,15 +19,22 @@ impl Tables {
         after: Option<DeadPlace>,
         limit: usize,
     ) -> DeadPage {
-        let limit = limit.clamp(1, MOST_ROWS);
-        let is_wanted =
-            |row: &DeadRow| filter.holds(&row.reason, &row.fingerprint) && after.is_none_or(|after| row.place < after);
-        let mut rows: Vec<DeadRow> = self.dead_rows(now, queue).filter(is_wanted).collect();
-        rows.sort_by_key(|row| std::cmp::Reverse(row.place));
-        let is_more = rows.len() > limit;
-        rows.truncate(limit);
-        let next = rows.last().map(|row| row.place).filter(|_| is_more);
-        DeadPage { rows, next }
+        dead_page::page_of(self.dead_rows(now, queue), filter, after, limit)
+    }
+
+    pub(super) fn dead_letter(&mut self, now: Timestamp, queue: &str, key: &DeadKey) -> DeadFound {
+        if let Some(queue) = self.queues.get_mut(queue) {
+            queue.purge(now);
+        }
+        let Some(queue) = self.queues.get(queue) else { return DeadFound::Absent };
+        let number = key.place.and_then(|place| u64::try_from(place.number).ok());
+        let there = number.and_then(|number| queue.dead.get(&number)).filter(|dead| {
+            key.place.is_some_and(|place| place.died_at == dead.letter.failure.failed_at)
+                && key.id.as_ref().is_none_or(|id| *id == dead.letter.id)
+        });
+        let by_id = || queue.dead.values().find(|dead| key.id.as_ref() == Some(&dead.letter.id));
+        let found = there.or_else(by_id);
+        found.map_or(DeadFound::Absent, |dead| DeadFound::Letter(Box::new(dead.letter.clone())))
     }
 
     fn dead_rows(&mut self, now: Timestamp, queue: &str) -> impl Iterator<Item = DeadRow> {

@@ -66,6 +66,10 @@ impl Actor {
                 self.fill_causes(&queue.queue);
                 self.count(CountQuery::DeadPage(DeadQuery { queue: queue.queue, filter, after, limit }, reply));
             }
+            Request::DeadLetter { queue, key, reply } => {
+                self.flush();
+                self.count(CountQuery::DeadLetter(queue.queue, key, reply));
+            }
             Request::KnownQueues { reply } => {
                 self.flush();
                 drop(reply.send(self.known_queues()));

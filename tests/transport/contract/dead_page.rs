@@ -5,7 +5,7 @@ use asynctask::{
     task::{Failure, Reason, Settlement},
     transport::{
         DeadQueue, Request, Visit,
-        dead_page::{DeadFilter, DeadGroup, DeadPage, DeadPlace},
+        dead_page::{DeadFilter, DeadFound, DeadGroup, DeadKey, DeadPage, DeadPlace},
     },
 };
 
@@ -115,4 +115,31 @@ pub fn dead_letters_are_paged_the_newest_first<T: Tenant>(tenant: &T) {
     }
     assert_eq!(paged(&party, &queue, &of(Some("error"), Some(&fingerprint)), 3), [""; 0]);
     assert_eq!(paged(&party, &queue, &of(Some("'; --"), None), 3), [""; 0]);
+}
+
+pub fn a_dead_letter_is_found_by_its_id_and_by_its_place<T: Tenant>(tenant: &T) {
+    let queue = tenant.queue("foo");
+    let party = with_dead(tenant, &queue);
+    let find = |id: Option<&str>, place: Option<DeadPlace>| {
+        let key = DeadKey { id: id.map(str::to_owned), place };
+        party.call(|reply| Request::DeadLetter { queue: DeadQueue::of(&queue), key, reply }).expect("an answer")
+    };
+    let Some(DeadPage { rows, .. }) = page(&party, &queue, &DeadFilter::default(), None, 12) else {
+        assert_eq!(find(Some("3"), None), DeadFound::Impossible);
+        return;
+    };
+    let letters = party.dead_letters(&queue);
+    for row in &rows {
+        let letter = letters.iter().find(|letter| letter.id == row.id).expect("it was walked");
+        let found = DeadFound::Letter(Box::new(letter.clone()));
+        assert_eq!(find(Some(&row.id), Some(row.place)), found);
+        assert_eq!(find(Some(&row.id), None), found);
+        assert_eq!(find(None, Some(row.place)), found);
+        // A place that is another's now.
+        assert_eq!(find(Some("3"), Some(row.place)), find(Some("3"), None));
+    }
+    let elsewhere = DeadPlace { number: i64::MAX, ..rows[0].place };
+    assert_eq!(find(None, Some(elsewhere)), DeadFound::Absent);
+    assert_eq!(find(Some("'; --"), None), DeadFound::Absent);
+    assert_eq!(find(None, None), DeadFound::Absent);
 }

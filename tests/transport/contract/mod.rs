@@ -136,6 +136,7 @@ macro_rules! every_clause {
                 dead_letters_are_purged_after_their_time
                 dead_letters_are_grouped_by_their_mistake
                 dead_letters_are_paged_the_newest_first
+                a_dead_letter_is_found_by_its_id_and_by_its_place
                 killed_deliveries_come_back_counted
                 closed_deliveries_come_back_uncounted
                 what_was_settled_before_a_kill_stays_settled

@@ -81,6 +81,7 @@ const LEFT_OUT: &[(&str, &[&str])] = &[
             "dead_letters_are_purged_after_their_time",
             "dead_letters_are_grouped_by_their_mistake",
             "dead_letters_are_paged_the_newest_first",
+            "a_dead_letter_is_found_by_its_id_and_by_its_place",
             "a_memo_is_in_the_dead_letter_and_comes_back_from_it",
         ],
     ),

@@ -29,6 +29,7 @@ use crate::{
             connect::address::Address, consume::consumer::Polled, dead_letters::sweep_schedule::SweepSchedule,
             publish::replies::Answer,
         },
+        dead_page::DeadFound,
     },
 };
 
@@ -199,6 +200,7 @@ impl Actor {
             // A broker has no index of what lies in a queue.
             Request::DeadGroups { reply, .. } => drop(reply.send(Ok(None))),
             Request::DeadPage { reply, .. } => drop(reply.send(Ok(None))),
+            Request::DeadLetter { reply, .. } => drop(reply.send(Ok(DeadFound::Impossible))),
             // A broker hands out the oldest task of a queue and finds none by its id.
             Request::Cancel { reply, .. } => drop(reply.send(Ok(Cancelled::Impossible))),
             Request::Lease { application } => {

@@ -138,33 +138,33 @@ fn page(
     let mut page = Vec::new();
     let mut size = 0;
     while let Some(row) = rows.next()? {
-        let failure = read_failure(&text(row, 5)?, moment(row, 2)?.unwrap_or(Timestamp(0)));
-        let body = bytes(row, 7)?;
-        size += body.len();
-        page.push(Found {
-            row: row.get(0)?,
-            claim: row.get(1)?,
-            due: row.get(2)?,
-            letter: DeadLetter {
-                id: text(row, 3)?,
-                queue: name.to_owned(),
-                body,
-                headers: parsed(row, 4)?,
-                properties: None,
-                reason: failure.reason.as_str().to_owned(),
-                failure,
-                first_failed_at: moment(row, 6)?,
-                history: parsed(row, 8)?,
-                // One that cannot be read is told when the task is put back to work.
-                membership: members::membership(row, 9)?.unwrap_or(None),
-                memo: members::memo(row, 10)?,
-            },
-        });
+        let letter = letter(row, name)?;
+        size += letter.body.len();
+        page.push(Found { row: row.get(0)?, claim: row.get(1)?, due: row.get(2)?, letter });
         if size > PAGE_BYTES {
             break;
         }
     }
     Ok(page)
+}
+
+/// A dead letter of these columns: `id, claim, due, message_id, headers, failure, first_failed_at, body, history, member, memo`.
+pub(super) fn letter(row: &rusqlite::Row<'_>, queue: &str) -> rusqlite::Result<DeadLetter> {
+    let failure = read_failure(&text(row, 5)?, moment(row, 2)?.unwrap_or(Timestamp(0)));
+    Ok(DeadLetter {
+        id: text(row, 3)?,
+        queue: queue.to_owned(),
+        body: bytes(row, 7)?,
+        headers: parsed(row, 4)?,
+        properties: None,
+        reason: failure.reason.as_str().to_owned(),
+        failure,
+        first_failed_at: moment(row, 6)?,
+        history: parsed(row, 8)?,
+        // One that cannot be read is told when the task is put back to work.
+        membership: members::membership(row, 9)?.unwrap_or(None),
+        memo: members::memo(row, 10)?,
+    })
 }
 
 /// A failure that cannot be read (another program wrote to the file) is shown as its text.

@@ -5,13 +5,14 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::dead_letters::read_failure;
+use super::dead_letters::{self, read_failure};
 use crate::{
     clock::Timestamp,
     task::Failure,
     transport::{
+        DeadLetter,
         dead_letter::fingerprint,
-        dead_page::{DeadFilter, DeadGroup, DeadPage, DeadPlace, DeadRow, MOST_GROUPS, MOST_ROWS},
+        dead_page::{DeadFilter, DeadGroup, DeadKey, DeadPage, DeadPlace, DeadRow, MOST_GROUPS, MOST_ROWS},
         sqlite::{
             file::{
                 columns::{moment, text},
@@ -166,8 +167,54 @@ fn row(connection: &Connection, place: DeadPlace) -> rusqlite::Result<Option<Dea
                 first_failed_at: moment(row, 2)?,
                 failure: Failure { detail: String::new(), output_tail: String::new(), ..failure },
                 job: member.as_ref().map(|member| member.job.clone()),
-                step: member.map(|member| member.step.clone()),
+                index: member.as_ref().map(|member| member.index),
+                step: member.map(|member| member.step),
             })
+        })
+        .optional()
+}
+
+/// One dead letter of a queue.
+pub(crate) fn letter(
+    connection: &Connection,
+    now: Timestamp,
+    queue: &str,
+    key: &DeadKey,
+) -> rusqlite::Result<Option<DeadLetter>> {
+    let Some(id) = known_queue(connection, queue)? else { return Ok(None) };
+    if let Some(place) = key.place
+        && let Some((died_at, letter)) = at(connection, now, (id, queue), place.number)?
+        && died_at == place.died_at
+        && key.id.as_ref().is_none_or(|wanted| *wanted == letter.id)
+    {
+        return Ok(Some(letter));
+    }
+    let Some(wanted) = &key.id else { return Ok(None) };
+    let row: Option<i64> = connection
+        .prepare_cached(
+            "SELECT id FROM task INDEXED BY task_dead WHERE queue = ?1 AND state = 2 AND message_id = ?2 \
+             AND (purge_at IS NULL OR purge_at > ?3) ORDER BY due, id LIMIT 1",
+        )?
+        .query_row(params![id, wanted, now.0], |row| row.get(0))
+        .optional()?;
+    let Some(row) = row else { return Ok(None) };
+    Ok(at(connection, now, (id, queue), row)?.map(|(_, letter)| letter))
+}
+
+/// The dead letter of this row of the table, with when it died by the index.
+fn at(
+    connection: &Connection,
+    now: Timestamp,
+    (queue, name): (i64, &str),
+    row: i64,
+) -> rusqlite::Result<Option<(Timestamp, DeadLetter)>> {
+    connection
+        .prepare_cached(
+            "SELECT id, claim, due, message_id, headers, failure, first_failed_at, body, history, member, memo FROM task \
+             WHERE id = ?1 AND queue = ?2 AND state = 2 AND (purge_at IS NULL OR purge_at > ?3)",
+        )?
+        .query_row(params![row, queue, now.0], |row| {
+            Ok((moment(row, 2)?.unwrap_or(Timestamp(0)), dead_letters::letter(row, name)?))
         })
         .optional()
 }

@@ -23,7 +23,7 @@ use crate::{
     clock::Clock,
     transport::{
         DeadQueue, Depth, Error, Reply,
-        dead_page::{DeadFilter, DeadGroup, DeadPage, DeadPlace},
+        dead_page::{DeadFilter, DeadFound, DeadGroup, DeadKey, DeadPage, DeadPlace},
         sqlite::file::{
             database::Database,
             error::{Fault, cause, file_error},
@@ -45,6 +45,8 @@ pub(crate) enum CountQuery {
     DeadGroups(String, Reply<Option<Vec<DeadGroup>>>),
     /// A page of them.
     DeadPage(DeadQuery, Reply<Option<DeadPage>>),
+    /// One of them.
+    DeadLetter(String, DeadKey, Reply<DeadFound>),
 }
 
 /// Which dead letters a page is to have.
@@ -63,6 +65,7 @@ impl CountQuery {
             Self::Ready(_, reply) => !reply.is_closed(),
             Self::DeadGroups(_, reply) => !reply.is_closed(),
             Self::DeadPage(_, reply) => !reply.is_closed(),
+            Self::DeadLetter(_, _, reply) => !reply.is_closed(),
         }
     }
 
@@ -89,6 +92,12 @@ impl CountQuery {
                         .map(Some)
                         .map_err(|error| database.error(&error)),
                 }
+            }))),
+            Self::DeadLetter(queue, key, reply) => drop(reply.send(database.and_then(|database| {
+                let Some(database) = database else { return Ok(DeadFound::Absent) };
+                dead_page::letter(database.read(), Clock::wall(), &queue, &key)
+                    .map(|letter| letter.map_or(DeadFound::Absent, |letter| DeadFound::Letter(Box::new(letter))))
+                    .map_err(|error| database.error(&error))
             }))),
             Self::DeadPage(DeadQuery { queue, filter, after, limit }, reply) => {
                 drop(reply.send(database.and_then(|database| {
