@@ -17,6 +17,16 @@ pub enum SplitError {
     Backslash,
 }
 
+/// A word as it is typed in a shell, in quotes where it needs them.
+#[must_use]
+pub(crate) fn as_word(word: &str) -> String {
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "_-./:@%+=,".contains(letter);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
 /// The words of `text`: separated by blanks and line ends, kept together by `'…'`, `"…"` and backslashes. Between double
 /// quotes a backslash takes away the meaning of `"`, `\`, `$` and a backquote, before any other it stands for itself; a
 /// backslash before a line end joins the lines. `$`, `*` and `;` are ordinary characters.
@@ -85,5 +95,13 @@ mod tests {
         assert_eq!(split("a 'b"), Err(SplitError::Quote('\'')));
         assert_eq!(split(r#"a "b\""#), Err(SplitError::Quote('"')));
         assert_eq!(split("a\\"), Err(SplitError::Backslash));
+    }
+
+    #[test]
+    fn what_is_quoted_is_one_word_again() {
+        for word in ["a-1", "", "it's", "a b", "$(x) `y` \"z\" \\", "é\n"] {
+            assert_eq!(split(&format!("x {}", as_word(word))).unwrap(), ["x", word]);
+        }
+        assert_eq!(as_word("0198-a.b"), "0198-a.b");
     }
 }

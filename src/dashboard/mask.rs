@@ -2,8 +2,13 @@
 
 use serde_json::Value;
 
+use crate::{
+    json_text::{Token, tokens},
+    unicode::Text,
+};
+
 /// What stands in the place of a value.
-const HIDDEN: &str = "•••";
+pub(crate) const HIDDEN: &str = "•••";
 /// Levels that are looked into; what is deeper is hidden.
 const DEPTH: usize = 128;
 
@@ -11,12 +16,15 @@ const DEPTH: usize = 128;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Mask {
     patterns: Vec<Vec<String>>,
+    /// Keys of the longest of them.
+    longest: usize,
 }
 
 impl Mask {
     pub(crate) fn new(patterns: &[String]) -> Self {
         let keys = |pattern: &String| pattern.split('.').map(str::to_lowercase).collect();
-        Self { patterns: patterns.iter().map(keys).collect() }
+        let patterns: Vec<Vec<String>> = patterns.iter().map(keys).collect();
+        Self { longest: patterns.iter().map(Vec::len).max().unwrap_or_default(), patterns }
     }
 
     /// Whether it hides nothing.
@@ -32,6 +40,61 @@ impl Mask {
         value
     }
 
+    /// A JSON text with what is hidden replaced, without the spaces between its tokens. Numbers and the order of keys are as they were.
+    pub(crate) fn text(&self, json: &str) -> String {
+        let mut text = String::with_capacity(json.len());
+        // Which of the levels that are open are objects, and the keys of these.
+        let (mut objects, mut keys) = (Vec::new(), Vec::<Option<String>>::new());
+        let mut skipped = 0_usize;
+        let mut hides = false;
+        for token in tokens(json) {
+            let opens = matches!(token, Token::Open(_));
+            let closes = matches!(token, Token::Close(_));
+            if hides {
+                skipped = if closes { skipped.saturating_sub(1) } else { skipped + usize::from(opens) };
+                hides = skipped > 0;
+                continue;
+            }
+            match token {
+                Token::Open(sign) => {
+                    text.push(sign);
+                    objects.push(sign == '{');
+                    if sign == '{' {
+                        keys.push(None);
+                    }
+                }
+                Token::Close(sign) => {
+                    text.push(sign);
+                    if objects.pop() == Some(true) {
+                        keys.pop();
+                    }
+                }
+                Token::Comma => {
+                    text.push(',');
+                    if let (Some(true), Some(key)) = (objects.last(), keys.last_mut()) {
+                        *key = None;
+                    }
+                }
+                Token::Colon => {
+                    text.push(':');
+                    let path = &keys[keys.len().saturating_sub(self.longest)..];
+                    hides = keys.len() > DEPTH || self.is_hidden(&path.iter().flatten());
+                    if hides {
+                        text.extend(["\"", HIDDEN, "\""]);
+                    }
+                }
+                Token::Text(token) | Token::Word(token) => {
+                    text.push_str(token);
+                    if let (Some(true), Some(key @ None)) = (objects.last(), keys.last_mut()) {
+                        let name = serde_json::from_str::<Text>(token).unwrap_or_default();
+                        *key = Some(name.0.to_lowercase());
+                    }
+                }
+            }
+        }
+        text
+    }
+
     fn hide(&self, value: &mut Value, path: &mut Vec<String>) {
         if path.len() > DEPTH {
             *value = HIDDEN.into();
@@ -41,7 +104,7 @@ impl Mask {
             Value::Object(fields) => {
                 for (key, field) in fields {
                     path.push(key.to_lowercase());
-                    if self.is_hidden(path) {
+                    if self.is_hidden(&path.iter()) {
                         *field = HIDDEN.into();
                     } else {
                         self.hide(field, path);
@@ -55,10 +118,10 @@ impl Mask {
     }
 
     /// Whether the end of a path is one of the patterns.
-    fn is_hidden(&self, path: &[String]) -> bool {
+    fn is_hidden<'a>(&self, path: &(impl DoubleEndedIterator<Item = &'a String> + Clone)) -> bool {
         self.patterns.iter().any(|pattern| {
-            let end = path.len().checked_sub(pattern.len()).map(|start| &path[start..]);
-            end.is_some_and(|end| end.iter().zip(pattern).all(|(key, wanted)| wanted == "*" || key == wanted))
+            let mut keys = path.clone().rev();
+            pattern.iter().rev().all(|wanted| keys.next().is_some_and(|key| wanted == "*" || key == wanted))
         })
     }
 }
@@ -83,5 +146,31 @@ mod tests {
         }
         assert!(!mask.apply(deep).to_string().contains("password"));
         assert_eq!(Mask::default().apply(json!({ "password": 1 })), json!({ "password": 1 }));
+    }
+
+    #[test]
+    fn a_text_is_masked_as_a_value_is_and_keeps_its_numbers() {
+        let mask = Mask::new(&["password".to_owned(), "card.*".to_owned()]);
+        let json = r#"{"n": 1152921504606846977, "Password":[1,{"a":2}],"user":[{"pass\u0077ord":{"a":1},"x":2.50}],"card":{"n":1,"m":[2]},"s":"password"}"#;
+        assert_eq!(
+            mask.text(json),
+            r#"{"n":1152921504606846977,"Password":"•••","user":[{"pass\u0077ord":"•••","x":2.50}],"card":{"n":"•••","m":"•••"},"s":"password"}"#
+        );
+        let value: Value = serde_json::from_str(json).unwrap();
+        assert_eq!(serde_json::from_str::<Value>(&mask.text(json)).unwrap(), mask.apply(value));
+        assert_eq!(
+            mask.text(r#"["password",[{"password":"b"},"password"],1]"#),
+            r#"["password",[{"password":"•••"},"password"],1]"#
+        );
+    }
+
+    #[test]
+    fn depth_and_twice_the_same_key_hide_nothing_from_the_mask() {
+        let mask = Mask::new(&["password".to_owned()]);
+        let deep = format!("{}{{\"password\":1}}{}", "[".repeat(100_000), "]".repeat(100_000));
+        assert!(mask.text(&deep).contains("{\"password\":\"•••\"}"));
+        let deep = format!("{}{{\"password\":\"s\"}}{}", "{\"a\":".repeat(100_000), "}".repeat(100_000));
+        assert!(!mask.text(&deep).contains("password"));
+        assert_eq!(mask.text(r#"{"password":1,"password":2}"#), r#"{"password":"•••","password":"•••"}"#);
     }
 }

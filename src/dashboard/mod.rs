@@ -5,6 +5,7 @@
 //! ```text
 //! office ── once a second ──> the master's control socket        what is known now, series for charts
 //!    └── what ended ──> history: a file of the page's own
+//! dead_letters ── when somebody looks ──> the transport          the page's own handle of it
 //! browser ── server ── access (who may) ── routes ── pages (server-drawn) · api (JSON) · stream (numbers that change)
 //! ```
 //!
@@ -13,6 +14,7 @@
 pub(crate) mod access;
 pub(crate) mod answer;
 pub(crate) mod assets;
+pub(crate) mod dead_letters;
 pub(crate) mod history;
 pub(crate) mod live;
 pub(crate) mod login;
@@ -24,5 +26,6 @@ pub(crate) mod pages;
 pub(crate) mod routes;
 pub(crate) mod series;
 pub(crate) mod server;
+pub(crate) mod shown;
 pub(crate) mod stream;
 pub(crate) mod words;

@@ -8,13 +8,14 @@ use tokio::sync::Semaphore;
 
 use super::{
     access::{Access, Peer, Proxy, hosts::Hosts, password::Throttle, secret::Hashed, sessions::Sessions},
+    dead_letters::{DeadLetters, Source},
     history::History,
     mask::Mask,
     office::Office,
 };
 #[cfg(test)]
 use crate::config::dashboard::Listen;
-use crate::{clock::Clock, config::dashboard::Dashboard};
+use crate::{clock::Clock, config::dashboard::Dashboard, schedule::Schedule};
 
 /// All that the page's requests share.
 pub(crate) struct Page {
@@ -32,16 +33,26 @@ pub(crate) struct Page {
     pub(crate) is_secure: bool,
     pub(crate) hide: Mask,
     pub(crate) history: Arc<History>,
+    pub(crate) dead_letters: Arc<DeadLetters>,
+    pub(crate) application: Application,
+}
+
+/// What the page knows from the settings alone.
+#[derive(Debug, Default)]
+pub(crate) struct Application {
+    pub(crate) name: String,
+    pub(crate) schedules: Vec<Schedule>,
 }
 
 impl Page {
-    /// The page of these settings, at this port, for whom the office asks.
+    /// The page of these settings, at this port, for whom the office asks. Dead letters are asked for at the source.
     pub(crate) fn new(
         settings: &Dashboard,
         port: Option<u16>,
         key: &str,
         office: Arc<Office>,
         history: Arc<History>,
+        (source, application): (Source, Application),
     ) -> Self {
         let proxy = settings.proxy.as_ref();
         Self {
@@ -68,6 +79,8 @@ impl Page {
             is_secure: settings.url.as_deref().is_some_and(|url| url.starts_with("https://")),
             hide: Mask::new(&settings.hide),
             history,
+            dead_letters: DeadLetters::new(source),
+            application,
         }
     }
 }
@@ -80,7 +93,8 @@ pub(crate) fn test_page(settings: &Dashboard) -> Arc<Page> {
         Listen::Unix(_) => None,
     };
     let (office, history) = (Office::new(Path::new("/nowhere")), History::at(Path::new("/nowhere")));
-    Arc::new(Page::new(settings, port, "the-key", office, Arc::new(history)))
+    let source = (Source::nowhere(), Application::default());
+    Arc::new(Page::new(settings, port, "the-key", office, Arc::new(history), source))
 }
 
 /// Where a connection came from, for requests.

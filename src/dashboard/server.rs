@@ -16,9 +16,10 @@ use tokio::net::{TcpListener, UnixListener};
 
 use super::{
     access::{Peer, secret},
+    dead_letters::Source,
     history::History,
     office::{Office, Recorder},
-    page::{From, Page},
+    page::{Application, From, Page},
 };
 use crate::config::dashboard::{Dashboard, Listen};
 
@@ -29,6 +30,8 @@ pub(crate) struct Run<'a> {
     pub(crate) socket: &'a Path,
     /// The key; `None`: one is made.
     pub(crate) key: Option<String>,
+    /// Where dead letters are asked for, and what is known without asking.
+    pub(crate) source: (Source, Application),
     /// Its addresses.
     pub(crate) router: fn(Arc<Page>) -> Router,
     /// Takes what ended.
@@ -57,14 +60,14 @@ enum Bound {
 /// # Errors
 /// It cannot listen there.
 pub(crate) fn run(run: Run<'_>, ended: impl Future<Output = ()>) -> io::Result<()> {
-    let Run { settings, socket, key, router, recorder, history, ready } = run;
+    let Run { settings, socket, key, source, router, recorder, history, ready } = run;
     let (bound, port) = bind(&settings.listen)?;
     let key = match key {
         Some(key) => key,
         None => secret::random()?,
     };
     let office = Office::new(socket);
-    let page = Arc::new(Page::new(settings, port, &key, Arc::clone(&office), history));
+    let page = Arc::new(Page::new(settings, port, &key, Arc::clone(&office), history, source));
     let at = base(settings, port);
     let link = settings.users.is_empty().then(|| format!("{at}/open?key={key}"));
     let is_open = Arc::new(AtomicBool::new(true));

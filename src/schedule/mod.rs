@@ -4,6 +4,7 @@
 
 pub mod cron;
 mod definition;
+pub(crate) mod shown;
 mod timer;
 pub mod when;
 

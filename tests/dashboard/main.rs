@@ -3,6 +3,7 @@
 mod access;
 mod history;
 mod kept;
+mod letters;
 mod shown;
 #[path = "../support/mod.rs"]
 mod support;

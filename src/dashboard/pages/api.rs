@@ -2,10 +2,21 @@
 
 use std::sync::Arc;
 
-use axum::{Json, extract::State};
-use serde_json::Value;
+use axum::{
+    Json,
+    extract::{Path, Query, State},
+    response::{IntoResponse, Response},
+};
+use serde_json::{Value, json};
 
-use crate::dashboard::page::Page;
+use super::dead_letters::{View, look, place_text};
+use crate::{
+    clock::Clock,
+    dashboard::{answer, page::Page},
+    dead_letters::letter::row_of,
+    schedule::shown::{Known, in_json},
+    units::rfc3339,
+};
 
 pub(crate) async fn status(State(page): State<Arc<Page>>) -> Json<Value> {
     Json(page.office.look().status.clone())
@@ -17,4 +28,28 @@ pub(crate) async fn health(State(page): State<Arc<Page>>) -> Json<Value> {
 
 pub(crate) async fn counters(State(page): State<Arc<Page>>) -> Json<Value> {
     Json(page.office.look().counters.clone())
+}
+
+/// As `asynctask schedules --json`: next moments of the page's own settings, past ones as far as this master tells them.
+pub(crate) async fn schedules(State(page): State<Arc<Page>>) -> Json<Value> {
+    let known = Known::told(&page.office.look().schedules);
+    Json(in_json(&page.application.name, &page.application.schedules, &known, Clock::wall()))
+}
+
+/// A page of a queue's dead letters, the newest first: each is an object of `asynctask failed list --json`.
+pub(crate) async fn failed(
+    State(page): State<Arc<Page>>,
+    Path(queue): Path<String>,
+    Query(view): Query<View>,
+) -> Response {
+    match look(&page, &page.office.look(), &queue, &view, false).await {
+        Ok(looked) => {
+            let rows: Vec<Value> = looked.page.rows.iter().map(|row| row_of(&queue, row)).collect();
+            let next = looked.page.next.map(place_text);
+            let as_of = looked.as_of.map(|at| rfc3339(at.0));
+            Json(json!({ "queue": queue, "as_of": as_of, "note": looked.note, "next": next, "dead_letters": rows }))
+                .into_response()
+        }
+        Err(trouble) => answer::problem(trouble.status(), &trouble.to_string()),
+    }
 }

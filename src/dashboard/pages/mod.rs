@@ -2,6 +2,8 @@
 
 pub(crate) mod api;
 pub(crate) mod chart;
+pub(crate) mod dead_letter;
+pub(crate) mod dead_letters;
 pub(crate) mod ended;
 pub(crate) mod filter;
 pub(crate) mod overview;

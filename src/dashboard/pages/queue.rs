@@ -12,7 +12,7 @@ use axum::{
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Frame, chart, frame_numbers};
+use super::{Frame, chart, encoded, frame_numbers};
 use crate::dashboard::{
     access::visitor::Visitor,
     answer,
@@ -30,7 +30,8 @@ const POINTS: usize = 180;
 #[template(path = "queue.html", config = "src/dashboard/askama.toml")]
 struct QueuePage {
     frame: Frame,
-    name: String,
+    /// The queue in an address.
+    path: String,
     is_day: bool,
     facts: Vec<(&'static str, String)>,
     done: Chart,
@@ -85,7 +86,7 @@ pub(crate) async fn queue(
         slots: queue["slots"].as_array().into_iter().flatten().map(slot).collect(),
         settings: String::new(),
         is_day,
-        name,
+        path: encoded(&name),
     };
     answer::page(StatusCode::OK, &view)
 }

@@ -1,0 +1,336 @@
+//! Dead letters, as the page asks for them: over a transport of its own, which is opened when somebody looks for the first time.
+//!
+//! The transport has a thread of its own: a broker that is slow holds up no other page. Questions have a time in which they are
+//! answered, and so many are under way at once. Where the transport can only walk, an [`index`] is kept of what a walk saw.
+
+mod asking;
+pub(crate) mod index;
+pub(crate) mod payload;
+mod trouble;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
+
+pub(crate) use self::{asking::Source, trouble::Trouble};
+use self::{
+    asking::{Asking, LONGEST_WALK},
+    index::{Index, MOST_INDEXED, Mark, Shelf},
+};
+use crate::{
+    clock::{Clock, Instant, Timestamp},
+    transport::{
+        DeadLetter, DeadQueue, Depth, Request,
+        dead_page::{self, DeadFilter, DeadFound, DeadGroup, DeadKey, DeadPage, DeadPlace, DeadRow},
+    },
+};
+
+/// Counts are asked for again after this.
+const COUNTED: Duration = Duration::from_secs(2);
+/// How long a view waits for the first index of a queue.
+const FIRST: Duration = Duration::from_secs(3);
+/// Indexes that are kept: those of the queues that were looked at last.
+const INDEXES: usize = 16;
+/// A letter that was walked for is opened again without a walk, within this.
+const OPENED: Duration = Duration::from_secs(30);
+
+/// Letters that are read and shown at once.
+const VIEWS: usize = 4;
+
+/// What the page knows of dead letters.
+pub(crate) struct DeadLetters {
+    asking: Asking,
+    counted: tokio::sync::Mutex<Option<(Instant, Counts)>>,
+    shelves: Mutex<BTreeMap<String, Shelf>>,
+    /// A walk has ended.
+    news: Notify,
+    opened: Mutex<Option<Opened>>,
+    /// Letters that are read and shown at once: each may have 16 MiB.
+    views: Arc<Semaphore>,
+    clock: Clock,
+}
+
+/// Queues, and what lies in them.
+pub(crate) type Counts = Arc<Vec<(DeadQueue, Depth)>>;
+
+struct Opened {
+    at: Instant,
+    queue: String,
+    key: DeadKey,
+    letter: Arc<DeadLetter>,
+}
+
+/// What a view of a queue is made of.
+#[derive(Default)]
+pub(crate) struct Looked {
+    pub(crate) groups: Vec<DeadGroup>,
+    pub(crate) page: DeadPage,
+    /// When it was read, where it is not read for each view.
+    pub(crate) as_of: Option<Timestamp>,
+    /// What the view does not show, or why.
+    pub(crate) note: Option<String>,
+}
+
+fn looked_into(
+    index: &Index,
+    filter: &DeadFilter,
+    (after, limit): (Option<DeadPlace>, usize),
+    trouble: Option<String>,
+) -> Looked {
+    let rows = || index.rows.iter().cloned();
+    let cut = index.is_cut.then(|| format!("only the oldest {} were read", index.rows.len()));
+    Looked {
+        groups: dead_page::groups_of(rows(), Clock::wall()),
+        page: dead_page::page_of(rows(), filter, after, limit),
+        as_of: Some(index.read_at),
+        note: trouble.or(cut),
+    }
+}
+
+impl DeadLetters {
+    pub(crate) fn new(source: Source) -> Arc<Self> {
+        Arc::new(Self {
+            asking: Asking::new(source),
+            counted: tokio::sync::Mutex::default(),
+            shelves: Mutex::default(),
+            news: Notify::new(),
+            opened: Mutex::default(),
+            views: Arc::new(Semaphore::new(VIEWS)),
+            clock: Clock::start(),
+        })
+    }
+
+    /// All queues that are known, those of the settings first.
+    ///
+    /// # Errors
+    /// They could not be counted.
+    pub(crate) async fn counts(&self) -> Result<Counts, Trouble> {
+        let mut counted = self.counted.lock().await;
+        let now = self.clock.now().at;
+        if let Some((at, counts)) = &*counted
+            && now.since(*at) < COUNTED
+        {
+            return Ok(Arc::clone(counts));
+        }
+        let mut queues = self.asking.source.queues.clone();
+        for name in self.asking.ask(|reply| Request::KnownQueues { reply }).await? {
+            if !queues.iter().any(|queue| queue.queue == name) {
+                queues.push(DeadQueue::of(&name));
+            }
+        }
+        let asked = queues.clone();
+        // What a walk holds is not counted.
+        let turn = self.asking.turn().await?;
+        let depths = self.asking.ask(|reply| Request::Depths { queues: asked, reply }).await?;
+        drop(turn);
+        let counts = Arc::new(queues.into_iter().zip(depths).collect::<Vec<_>>());
+        *counted = Some((self.clock.now().at, Arc::clone(&counts)));
+        Ok(counts)
+    }
+
+    /// The queue of this name.
+    ///
+    /// # Errors
+    /// There is none, as far as the settings and the transport tell.
+    pub(crate) async fn queue(&self, name: &str) -> Result<DeadQueue, Trouble> {
+        if let Some(queue) = self.asking.source.queues.iter().find(|queue| queue.queue == name) {
+            return Ok(queue.clone());
+        }
+        let counts = self.counts().await?;
+        counts.iter().map(|(queue, _)| queue).find(|queue| queue.queue == name).cloned().ok_or(Trouble::NoQueue)
+    }
+
+    /// A page of the dead letters of a queue, with their groups if these are `wanted`. `deaths` counts the dead letters that the
+    /// master made.
+    ///
+    /// # Errors
+    /// The transport does not tell.
+    pub(crate) async fn look(
+        self: &Arc<Self>,
+        queue: &DeadQueue,
+        filter: &DeadFilter,
+        (after, limit): (Option<DeadPlace>, usize),
+        wanted: bool,
+        deaths: Option<u64>,
+    ) -> Result<Looked, Trouble> {
+        let (asked, wants) = (queue.clone(), filter.clone());
+        let page =
+            self.asking.ask(|reply| Request::DeadPage { queue: asked, filter: wants, after, limit, reply }).await?;
+        let Some(page) = page else {
+            return self.look_into_index(queue, filter, (after, limit), deaths).await;
+        };
+        let mut groups = Vec::new();
+        if wanted {
+            let asked = queue.clone();
+            groups = self.asking.ask(|reply| Request::DeadGroups { queue: asked, reply }).await?.unwrap_or_default();
+        }
+        Ok(Looked { groups, page, ..Looked::default() })
+    }
+
+    async fn look_into_index(
+        self: &Arc<Self>,
+        queue: &DeadQueue,
+        filter: &DeadFilter,
+        (after, limit): (Option<DeadPlace>, usize),
+        deaths: Option<u64>,
+    ) -> Result<Looked, Trouble> {
+        let is_walked = self.shelf(&queue.queue).is_some_and(|(.., is_walked)| is_walked);
+        // While it is walked nothing is counted, and what it was before is shown.
+        let mark = match if is_walked { Ok(Mark::default()) } else { self.mark(queue, deaths).await } {
+            Ok(mark) => mark,
+            // What was read before is better than nothing.
+            Err(trouble) => {
+                let index = self.shelf(&queue.queue).and_then(|(index, ..)| index).ok_or_else(|| trouble.clone())?;
+                return Ok(looked_into(&index, filter, (after, limit), Some(trouble.to_string())));
+            }
+        };
+        let (index, trouble) = self.index(queue, mark).await;
+        let Some(index) = index else {
+            let note = trouble.unwrap_or_else(|| "they are being read: look again in a moment".to_owned());
+            return Ok(Looked { note: Some(note), ..Looked::default() });
+        };
+        Ok(looked_into(&index, filter, (after, limit), trouble))
+    }
+
+    async fn mark(&self, queue: &DeadQueue, deaths: Option<u64>) -> Result<Mark, Trouble> {
+        let counts = self.counts().await?;
+        let failed = counts.iter().find(|(known, _)| known.queue == queue.queue).map_or(0, |(_, depth)| depth.failed);
+        Ok(Mark { failed, deaths })
+    }
+
+    /// The index of a queue as it is known, and why there is no newer one. Begins a walk if one is due.
+    async fn index(self: &Arc<Self>, queue: &DeadQueue, mark: Mark) -> (Option<Arc<Index>>, Option<String>) {
+        self.begin_if_due(queue, mark);
+        let wait = async {
+            loop {
+                // Before the look, so that a walk that ends in between is heard of.
+                let news = self.news.notified();
+                match self.shelf(&queue.queue) {
+                    Some((None, None, true)) => news.await,
+                    Some((index, trouble, _)) => return (index, trouble),
+                    None => return (None, None),
+                }
+            }
+        };
+        timeout(FIRST, wait).await.unwrap_or_default()
+    }
+
+    fn shelf(&self, queue: &str) -> Option<(Option<Arc<Index>>, Option<String>, bool)> {
+        let shelves = self.shelves.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = shelves.get(queue)?;
+        Some((found.index.clone(), found.trouble.clone(), found.is_walked))
+    }
+
+    fn begin_if_due(self: &Arc<Self>, queue: &DeadQueue, mark: Mark) {
+        let now = self.clock.now().at;
+        let mut shelves = self.shelves.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = shelves.entry(queue.queue.clone()).or_default();
+        place.looked_at = now;
+        if !place.is_due(now, mark) {
+            return;
+        }
+        place.begin(now);
+        if shelves.len() > INDEXES {
+            let idle = shelves.iter().filter(|(_, shelf)| !shelf.is_walked).min_by_key(|(_, shelf)| shelf.looked_at);
+            if let Some(name) = idle.map(|(name, _)| name.clone()) {
+                shelves.remove(&name);
+            }
+        }
+        drop(shelves);
+        let (letters, queue) = (Arc::clone(self), queue.clone());
+        drop(tokio::spawn(async move {
+            let walked = letters.walk_all(&queue, mark).await;
+            let mut shelves = letters.shelves.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(place) = shelves.get_mut(&queue.queue) {
+                place.end(walked);
+            }
+            drop(shelves);
+            letters.news.notify_waiters();
+        }));
+    }
+
+    async fn walk_all(&self, queue: &DeadQueue, mark: Mark) -> Result<Index, Trouble> {
+        let rows: Arc<Mutex<(Vec<DeadRow>, bool)>> = Arc::default();
+        let seen = Arc::clone(&rows);
+        let until = self.clock.now().at + LONGEST_WALK;
+        let clock = self.clock;
+        let visit = move |letter: &DeadLetter| {
+            let (rows, is_cut) = &mut *seen.lock().unwrap_or_else(PoisonError::into_inner);
+            *is_cut = rows.len() >= MOST_INDEXED || clock.now().at >= until;
+            if !*is_cut {
+                rows.push(index::row(rows.len(), letter));
+            }
+            !*is_cut
+        };
+        self.asking.walk(queue, visit).await?;
+        let (rows, is_cut) = std::mem::take(&mut *rows.lock().unwrap_or_else(PoisonError::into_inner));
+        Ok(Index { rows, is_cut, mark, read_at: Clock::wall() })
+    }
+
+    /// A turn to read and show a letter.
+    ///
+    /// # Errors
+    /// It did not come in the time of a view.
+    pub(crate) async fn turn(&self) -> Result<OwnedSemaphorePermit, Trouble> {
+        match timeout(FIRST, Arc::clone(&self.views).acquire_owned()).await {
+            Ok(Ok(turn)) => Ok(turn),
+            Ok(Err(_)) | Err(_) => Err(Trouble::Busy),
+        }
+    }
+
+    /// One dead letter, whole.
+    ///
+    /// # Errors
+    /// The transport does not tell, or a walk for it took too long.
+    pub(crate) async fn letter(&self, queue: &DeadQueue, key: &DeadKey) -> Result<Option<Arc<DeadLetter>>, Trouble> {
+        let (asked, wanted) = (queue.clone(), key.clone());
+        match self.asking.ask(|reply| Request::DeadLetter { queue: asked, key: wanted, reply }).await? {
+            DeadFound::Letter(letter) => Ok(Some(Arc::new(*letter))),
+            DeadFound::Absent => Ok(None),
+            DeadFound::Impossible => self.walk_for(queue, key).await,
+        }
+    }
+
+    async fn walk_for(&self, queue: &DeadQueue, key: &DeadKey) -> Result<Option<Arc<DeadLetter>>, Trouble> {
+        let now = self.clock.now().at;
+        if let Some(opened) = &*self.opened.lock().unwrap_or_else(PoisonError::into_inner)
+            && (&opened.queue, &opened.key) == (&queue.queue, key)
+            && now.since(opened.at) < OPENED
+        {
+            return Ok(Some(Arc::clone(&opened.letter)));
+        }
+        let found: Arc<Mutex<(Option<DeadLetter>, bool)>> = Arc::default();
+        let (seen, wanted, clock) = (Arc::clone(&found), key.clone(), self.clock);
+        let until = now + LONGEST_WALK;
+        let mut number = 0;
+        let visit = move |letter: &DeadLetter| {
+            let (found, is_cut) = &mut *seen.lock().unwrap_or_else(PoisonError::into_inner);
+            if index::is_meant(&wanted, number, letter) {
+                *found = Some(letter.clone());
+                return false;
+            }
+            number += 1;
+            *is_cut = number >= MOST_INDEXED || clock.now().at >= until;
+            !*is_cut
+        };
+        self.asking.walk(queue, visit).await?;
+        let (found, is_cut) = std::mem::take(&mut *found.lock().unwrap_or_else(PoisonError::into_inner));
+        let Some(letter) = found.map(Arc::new) else {
+            return if is_cut { Err(Trouble::TooMany) } else { Ok(None) };
+        };
+        *self.opened.lock().unwrap_or_else(PoisonError::into_inner) = Some(Opened {
+            at: self.clock.now().at,
+            queue: queue.queue.clone(),
+            key: key.clone(),
+            letter: Arc::clone(&letter),
+        });
+        Ok(Some(letter))
+    }
+}
