@@ -25,7 +25,7 @@ use super::{
     file::{Sources, Typed},
     node::Entry,
     problem::Origin,
-    reader::{Item, Section},
+    reader::Section,
     report::Report,
     types::{Config, Supervisor},
     working_folder,

@@ -23,9 +23,7 @@ impl Tables {
     }
 
     pub(super) fn dead_letter(&mut self, now: Timestamp, queue: &str, key: &DeadKey) -> DeadFound {
-        if let Some(queue) = self.queues.get_mut(queue) {
-            queue.purge(now);
-        }
+        self.expire(now, queue);
         let Some(queue) = self.queues.get(queue) else { return DeadFound::Absent };
         let number = key.place.and_then(|place| u64::try_from(place.number).ok());
         let there = number.and_then(|number| queue.dead.get(&number)).filter(|dead| {
