@@ -40,10 +40,10 @@ impl Page {
         let mut command = demo.command(&arguments);
         command.stdin(Stdio::null());
         let mut process = demo.follow(command);
-        let line = process.expect("http://");
-        let address = line.split("http://").nth(1).expect("an address");
+        let said = process.expect("http://");
+        let address = said.split("http://").nth(1).expect("an address");
         let authority = address.split('/').next().expect("host and port");
-        let link = line.starts_with("open ").then(|| format!("/{}", address.split_once('/').expect("a path").1));
+        let link = said.starts_with("open ").then(|| format!("/{}", address.split_once('/').expect("a path").1));
         Self { process, site: Site(authority.parse().expect("numbers")), link, cookie: None }
     }
 

@@ -37,7 +37,6 @@ struct QueuePage {
     done: Chart,
     failed: Chart,
     slots: Vec<Slot>,
-    settings: String,
 }
 
 struct Chart {
@@ -84,7 +83,6 @@ pub(crate) async fn queue(
         done: chart(&page, &name, is_day, "done", |step| step.done),
         failed: chart(&page, &name, is_day, "failed", |step| step.failed),
         slots: queue["slots"].as_array().into_iter().flatten().map(slot).collect(),
-        settings: String::new(),
         is_day,
         path: encoded(&name),
     };

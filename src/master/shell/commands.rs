@@ -16,7 +16,7 @@ use crate::{
         types::{Answer, Command},
     },
     logging::{Level, MASTER},
-    master::core::event::Event,
+    master::{core::event::Event, page_keeper::PageKeeper},
     process,
     transport::{Cancelled, Depth, Error, Request},
 };
@@ -37,7 +37,7 @@ impl Shell {
             return;
         }
         if let Command::DashboardLink {} = asked.command {
-            let opened = self.page.as_ref().map(|page| page.opened());
+            let opened = self.page.as_ref().map(PageKeeper::opened);
             let answer = match opened {
                 Some(Some(link)) => Answer::said(link),
                 Some(None) => Answer::refused("the page does not listen yet; the log says why"),

@@ -86,7 +86,9 @@ impl Ledger {
             return Err(refused_of(job, &format!("cannot go on: its key is held by job {holder}"), Some(hint)));
         }
         *job = next;
-        gone.into_iter().for_each(|round| out.supersede(Some(round)));
+        for round in gone {
+            out.supersede(Some(round));
+        }
         Ok(job.do_again(again, wish.failed, &self.missing, out))
     }
 
