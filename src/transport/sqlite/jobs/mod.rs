@@ -6,6 +6,7 @@ mod answers;
 pub(super) mod asked;
 mod coming_back;
 pub(super) mod entries;
+pub(super) mod hindrance;
 pub(super) mod ledger;
 pub(super) mod members;
 pub(super) mod orders;

@@ -2,18 +2,18 @@
 //!
 //! A list needs few of the rows and a row may be long, so which rows are wanted is found by an index first, and only those are read.
 
-use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
-use uuid::Uuid;
+use rusqlite::{Connection, Row, ToSql, params};
 
-use super::{entries, stopped, undone::Undone};
+use super::{
+    entries,
+    hindrance::{holder, rounds},
+    stopped,
+    undone::Undone,
+};
 use crate::{
     clock::Timestamp,
     jobs::record::{Frozen, JobFilter, JobState, Record},
-    membership::Membership,
-    transport::{
-        job_letters::{self, Hindrance},
-        sqlite::file::columns::{bytes, moment, number, text},
-    },
+    transport::sqlite::file::columns::{moment, number, text},
 };
 
 const COLUMNS: &str =
@@ -128,41 +128,6 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Record> {
     })
 }
 
-/// The job that has a key, other than one.
-fn holder(
-    connection: &Connection,
-    application: &str,
-    (pipeline, key): (&str, &str),
-    other_than: &str,
-) -> rusqlite::Result<Option<String>> {
-    let mut holder = connection.prepare_cached(
-        "SELECT id FROM job WHERE application = ?1 AND pipeline = ?2 AND key = ?3 AND holds_key = 1 AND id <> ?4",
-    )?;
-    holder.query_row([application, pipeline, key, other_than], |row| text(row, 0)).optional()
-}
-
-/// What keeps a dead letter of a job from work.
-pub(crate) fn hindrance(
-    connection: &Connection,
-    now: Timestamp,
-    membership: &Membership,
-) -> rusqlite::Result<Option<Hindrance>> {
-    let (application, job) = (&membership.application, &membership.job);
-    let mut statement = connection.prepare_cached(
-        "SELECT rounds FROM job WHERE application = ?1 AND id = ?2 AND (purge_at IS NULL OR purge_at > ?3)",
-    )?;
-    let rounds = statement.query_row(params![application, job, now.0], |row| rounds(row, 0)).optional()?;
-    let holder = match &membership.key {
-        Some(key) => holder(connection, application, (&membership.pipeline, key), job)?,
-        None => None,
-    };
-    Ok(job_letters::hindrance(membership, rounds.as_deref(), holder))
-}
-
-fn rounds(row: &Row<'_>, column: usize) -> rusqlite::Result<Vec<Uuid>> {
-    Ok(bytes(row, column)?.chunks_exact(16).filter_map(|round| Uuid::from_slice(round).ok()).collect())
-}
-
 /// Stores the state of a job.
 pub(crate) fn store(
     transaction: &Connection,
@@ -236,6 +201,8 @@ pub(crate) fn set_frozen(transaction: &Connection, application: &str, frozen: &[
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+
+    use uuid::Uuid;
 
     use super::*;
     use crate::transport::sqlite::file::schema::migrate;

@@ -20,7 +20,7 @@ use crate::{
                 lock_wait::LockTimeout,
                 schema::{known_queue, queue_name},
             },
-            jobs::{entries, members, records},
+            jobs::{entries, hindrance::hindrance, members},
             peers::wake::{self, Waker},
             tasks::submit::history_text,
         },
@@ -192,7 +192,7 @@ fn apply_verdicts(
             if let Visit::Retry { body } = verdict {
                 let membership = found.letter.membership.as_deref();
                 if let Some(membership) = membership
-                    && records::hindrance(transaction, now, membership)?.is_some()
+                    && hindrance(transaction, now, membership)?.is_some()
                 {
                     left += 1;
                     continue;
