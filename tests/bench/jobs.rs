@@ -75,9 +75,9 @@ fn split(page: Page, context: &Context) -> TaskResult {
         return Ok(Outcome::Done);
     }
     if is_in_job {
-        context.more(&next)?
+        context.more(&next)?;
     } else {
-        context.submit("pages", &next)?
+        context.submit("pages", &next)?;
     }
     Ok(Outcome::Done)
 }

@@ -4,13 +4,14 @@
 //! unused" or "if empty", so it is asked before. What can be consumed is taken out (`take_out`); the broker's own purge is for the
 //! rest: what a queue gives to another consumer alone.
 
-use std::cell::Cell;
+use std::{cell::Cell, time::Duration};
 
 use lapin::{
     Connection,
     message::Delivery,
     options::{QueueDeleteOptions, QueuePurgeOptions},
 };
+use tokio::time::timeout;
 
 use super::{
     counter::Counter,
@@ -24,7 +25,10 @@ use crate::{
         DeadQueue,
         amqp::{
             broker_error::{Fault, answer, reply_code},
-            connect::channel::{close, open_channel, short},
+            connect::{
+                address::Address,
+                channel::{close, open_channel, short},
+            },
             message::properties,
             publish::{
                 outbox::{OutboundMessage, Outbox},
@@ -36,8 +40,11 @@ use crate::{
     },
 };
 
+/// An orderly end of a connection may take this long.
+const DISCONNECT_TIMEOUT: Duration = Duration::from_millis(900);
+
 /// Deletes what is ready and delayed, and counts it in `purged`.
-pub(crate) async fn purge(outbox: &Outbox, queue: &str, purged: &Cell<u64>) -> Result<(), Fault> {
+pub(crate) async fn purge(outbox: &Outbox, address: &Address, queue: &str, purged: &Cell<u64>) -> Result<(), Fault> {
     let session = &outbox.session;
     let connection = session.reader();
     let absent = Fault::Absent(queue.to_owned());
@@ -46,12 +53,32 @@ pub(crate) async fn purge(outbox: &Outbox, queue: &str, purged: &Cell<u64>) -> R
     let by = format!("queue {queue} was purged");
     for own_queue in of_work_queue(queue) {
         if is_ours(session, &connection, &mut counter, &own_queue).await?
-            && !take_out(outbox, &connection, &own_queue, |message| told(message, &by), purged).await?
+            && !taken_out(outbox, address, &own_queue, &by, purged).await?
         {
             purged.set(purged.get() + purge_one(&connection, &own_queue.name()).await?);
         }
     }
     Ok(())
+}
+
+/// Takes out what waits, over a connection of its own, which a message that cannot be read ends. Gives whether all is out: what cannot
+/// be read is left to the broker, which reads nothing.
+async fn taken_out(
+    outbox: &Outbox,
+    address: &Address,
+    own_queue: &OwnQueue,
+    by: &str,
+    taken: &Cell<u64>,
+) -> Result<bool, Fault> {
+    if Counter::new(&outbox.session.reader()).ready(&own_queue.name()).await? == Some(0) {
+        return Ok(true);
+    }
+    let connection = address.connect("purge").await.map_err(|error| Fault::Broken(error.to_string()))?;
+    let done = take_out(outbox, &connection, own_queue, |message| told(message, by), taken).await;
+    let is_ended = !connection.status().connected();
+    // Its end waits for nobody who has sent what cannot be read.
+    let _ = timeout(DISCONNECT_TIMEOUT, connection.close(200, "done".into())).await;
+    if is_ended { done.or(Ok(false)) } else { done }
 }
 
 /// A work queue and those with what waits of it, the work queue last.
@@ -82,7 +109,7 @@ async fn purge_one(connection: &Connection, queue: &str) -> Result<u64, Fault> {
 
 /// Deletes a work queue and its delay queues, and the queue of its dead letters if that is its alone and empty. `None`: somebody
 /// consumes it.
-pub(crate) async fn delete(outbox: &Outbox, queue: &DeadQueue) -> Result<Option<u64>, Fault> {
+pub(crate) async fn delete(outbox: &Outbox, address: &Address, queue: &DeadQueue) -> Result<Option<u64>, Fault> {
     let session = &outbox.session;
     let connection = session.reader();
     let mut counter = Counter::new(&connection);
@@ -94,7 +121,7 @@ pub(crate) async fn delete(outbox: &Outbox, queue: &DeadQueue) -> Result<Option<
     let by = format!("queue {} was deleted", queue.queue);
     for own_queue in of_work_queue(&queue.queue) {
         if is_ours(session, &connection, &mut counter, &own_queue).await? {
-            take_out(outbox, &connection, &own_queue, |message| told(message, &by), &deleted).await?;
+            taken_out(outbox, address, &own_queue, &by, &deleted).await?;
             deleted.set(deleted.get() + delete_one(session, &connection, &own_queue).await?);
         }
     }

@@ -92,7 +92,7 @@ impl Up {
                 let address = Rc::clone(&self.shared.address);
                 let outbox = self.outbox.clone();
                 self.tasks.spawn_local(async move {
-                    let done = purge::purge(&outbox, &queue, &purged).await;
+                    let done = purge::purge(&outbox, &address, &queue, &purged).await;
                     reply.send(match done {
                         Ok(()) => Ok(purged.get()),
                         Err(fault) => Err(unfinished(&purged, address.fault(&queue, fault))),
@@ -103,7 +103,7 @@ impl Up {
                 let (reply, address) = (self.reply_guard(reply), Rc::clone(&self.shared.address));
                 let outbox = self.outbox.clone();
                 self.tasks.spawn_local(async move {
-                    reply.send(match purge::delete(&outbox, &queue).await {
+                    reply.send(match purge::delete(&outbox, &address, &queue).await {
                         Ok(Some(count)) => Ok(count),
                         Ok(None) => Err(Error::InUse { queue: queue.queue, cause: "it has consumers".to_owned() }),
                         Err(fault) => Err(address.fault(&queue.queue, fault)),
