@@ -25,9 +25,12 @@ pub struct Running {
 const LATE: Duration = Duration::from_secs(1);
 
 impl Running {
-    /// The process sleeps until `at` on the monotonic clock, unless something wakes it.
-    pub const fn sleeps_until(&mut self, at: Instant) {
-        self.until = at;
+    /// The process sleeps from `at` on the monotonic clock for that long, unless something wakes it. Gives the pause that has just ended,
+    /// if one has: the sleep counts from its end, so that nobody would notice it later.
+    pub fn sleeps(&mut self, at: Instant, time: Duration) -> Option<Duration> {
+        let (_, pause) = self.read(at);
+        self.until = at + time;
+        pause
     }
 
     /// The running time at `at` on the monotonic clock, and the pause that has just ended, if one has.
@@ -85,8 +88,9 @@ impl RunningClock {
     /// This process sleeps for that long, unless something wakes it.
     pub fn sleeps(&self, time: Duration) {
         let mut running = self.running.get();
-        running.sleeps_until(self.real() + time);
+        let pause = running.sleeps(self.real(), time);
         self.running.set(running);
+        self.paused.set(self.paused.get() + pause.unwrap_or_default());
     }
 
     /// The time of pauses that was found since the last call.
@@ -107,23 +111,32 @@ mod tests {
     #[test]
     fn who_wakes_in_time_has_run() {
         let mut running = Running::default();
-        running.sleeps_until(at(60_000));
+        assert_eq!(running.sleeps(at(0), Duration::from_mins(1)), None);
         assert_eq!(running.read(at(500)), (at(500), None), "something woke it");
-        running.sleeps_until(at(9_000));
+        assert_eq!(running.sleeps(at(1), Duration::from_millis(8_999)), None);
         assert_eq!(running.read(at(10_000)), (at(10_000), None), "a busy machine");
         assert_eq!(running.read(at(10_900)), (at(10_900), None), "a turn that takes its time");
+    }
+
+    #[test]
+    fn a_pause_in_the_middle_of_a_turn_is_noticed_though_a_sleep_follows_it() {
+        let mut running = Running::default();
+        assert_eq!(running.read(at(100)), (at(100), None));
+        // Stopped, and then it goes to sleep for what it took for four seconds.
+        assert_eq!(running.sleeps(at(6_100), Duration::from_secs(4)), Some(Duration::from_secs(6)));
+        assert_eq!(running.read(at(6_200)), (at(200), None));
     }
 
     #[test]
     fn a_pause_counts_from_the_last_look_and_time_goes_on_from_there() {
         let mut running = Running::default();
         assert_eq!(running.read(at(400)), (at(400), None));
-        running.sleeps_until(at(1_400));
+        assert_eq!(running.sleeps(at(400), Duration::from_secs(1)), None);
         assert_eq!(running.read(at(9_400)), (at(400), Some(Duration::from_secs(9))));
         assert_eq!(running.read(at(9_500)), (at(500), None));
         // In the middle of a turn.
         assert_eq!(running.read(at(12_500)), (at(500), Some(Duration::from_secs(3))));
-        running.sleeps_until(Instant::from_start(Duration::MAX));
+        assert_eq!(running.sleeps(at(12_500), Duration::MAX), None);
         assert_eq!(running.read(at(100_000)), (at(88_000), None), "nothing was to be done");
         assert_eq!(running.lost(), Duration::from_secs(12));
     }

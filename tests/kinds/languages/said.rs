@@ -71,7 +71,7 @@ fn what_has_no_place_is_an_error_of_its_task_and_no_death() {
             (
                 r#"{"done":{"id":"@","submit":[{"pipeline":"p","payload":1,"id":"a/b"}]}}"#,
                 json!({}),
-                "\"a/b\" cannot be the id of a job",
+                "\"a/b\" cannot be the id of a job: that is 1 to 200 letters, digits and _ - . : with a letter or digit first",
             ),
             (
                 r#"{"done":{"id":"@","submit":[{"queue":"asynctask.ledger.app","payload":1}]}}"#,
