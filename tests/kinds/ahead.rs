@@ -91,7 +91,8 @@ fn a_death_takes_the_task_in_hand_and_no_other() {
         let ids = demo.submit_ids("foo", payloads);
         let log = halt_when_empty(demo);
         let seen = seen(demo);
-        assert!(seen.most <= 64, "{} ahead", seen.most);
+        // One more than are sent ahead: the one in hand may have come with them, and not be begun yet.
+        assert!(seen.most <= 65, "{} not begun at once", seen.most);
         let mut dead: Vec<String> =
             demo.dead_letters("foo").iter().map(|letter| letter["id"].as_str().expect("text").to_owned()).collect();
         dead.sort();
