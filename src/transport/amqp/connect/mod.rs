@@ -3,4 +3,5 @@
 pub(super) mod address;
 pub(super) mod address_syntax;
 pub(super) mod channel;
+pub(super) mod own_connection;
 pub(super) mod tls;

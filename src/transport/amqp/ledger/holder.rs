@@ -4,10 +4,7 @@
 use std::{cell::Cell, rc::Rc, time::Duration};
 
 use lapin::Connection;
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::timeout,
-};
+use tokio::sync::{mpsc, oneshot};
 
 use super::{
     held_ledger::{HeldLedger, LedgerLost, patience},
@@ -21,6 +18,7 @@ use crate::{
     transport::{
         Event, Events,
         amqp::{
+            connect::own_connection::{disconnect, pass},
             publish::{outbox::PAUSES, replies::Replies},
             queues::{counter::Counter, own_queue::OwnQueue},
         },
@@ -29,8 +27,6 @@ use crate::{
 
 /// Between two tries to get the ledger.
 const RETRY_PAUSE: Duration = Duration::from_secs(3);
-/// An orderly end of the connection may take this long.
-const DISCONNECT_TIMEOUT: Duration = Duration::from_millis(900);
 
 /// What is asked of the holder.
 pub(crate) enum LedgerRequest {
@@ -56,12 +52,6 @@ enum Acquisition {
     Failed(String),
 }
 
-async fn close_connection(connection: Option<Connection>) {
-    if let Some(connection) = connection {
-        let _ = timeout(DISCONNECT_TIMEOUT, connection.close(200, "done".into())).await;
-    }
-}
-
 /// The running attempt to be or become the coordinator.
 pub(crate) struct LedgerHolder {
     pub(crate) storing: Storing,
@@ -85,7 +75,7 @@ impl LedgerHolder {
                 Acquisition::Held(held) if requests.is_closed() => {
                     // Given back while it was asked for.
                     drop(held);
-                    return close_connection(connection).await;
+                    return disconnect(connection).await;
                 }
                 Acquisition::Held(mut held) => {
                     (is_refused, failures) = (false, 0);
@@ -93,7 +83,7 @@ impl LedgerHolder {
                     let began = clock.now().at;
                     let end = self.hold(&mut held, &mut requests).await;
                     drop(held);
-                    let closed = close_connection(connection.take());
+                    let closed = disconnect(connection.take());
                     let LedgerEnd::Taken(cause) = end else { return closed.await };
                     tracing::debug!(target: "asynctask::amqp", "the ledger of {} is lost: {cause}", self.application);
                     if let Some(patience) = patience(&cause) {
@@ -114,7 +104,7 @@ impl LedgerHolder {
                     RETRY_PAUSE
                 }
                 Acquisition::Failed(cause) => {
-                    close_connection(connection.take()).await;
+                    disconnect(connection.take()).await;
                     failures += 1;
                     // The first may be the end of the session, which is told anyway.
                     if failures > 1 && cause != last_cause {
@@ -125,7 +115,7 @@ impl LedgerHolder {
                     PAUSES.delay(failures).max(RETRY_PAUSE)
                 }
             };
-            if self.wait(pause, &mut requests).await.is_none() {
+            if pass(pause, &mut requests).await.is_none() {
                 return;
             }
         }
@@ -156,23 +146,10 @@ impl LedgerHolder {
                 Err(LedgerLost(cause)) => Acquisition::Failed(cause),
             },
             Ok(None) => {
-                close_connection(connection.take()).await;
+                disconnect(connection.take()).await;
                 Acquisition::Refused
             }
             Err(LedgerLost(cause)) => Acquisition::Failed(cause),
-        }
-    }
-
-    /// Lets a pause pass. What is asked meanwhile is dropped, and so answered: this is not the coordinator. `None`: the
-    /// ledger is not wanted any more.
-    async fn wait(&self, pause: Duration, requests: &mut mpsc::UnboundedReceiver<LedgerRequest>) -> Option<()> {
-        let pause = tokio::time::sleep(pause);
-        tokio::pin!(pause);
-        loop {
-            tokio::select! {
-                () = &mut pause => return Some(()),
-                request = requests.recv() => drop(request?),
-            }
         }
     }
 

@@ -4,14 +4,13 @@
 //! unused" or "if empty", so it is asked before. What can be consumed is taken out (`take_out`); the broker's own purge is for the
 //! rest: what a queue gives to another consumer alone.
 
-use std::{cell::Cell, time::Duration};
+use std::cell::Cell;
 
 use lapin::{
     Connection,
     message::Delivery,
     options::{QueueDeleteOptions, QueuePurgeOptions},
 };
-use tokio::time::timeout;
 
 use super::{
     counter::Counter,
@@ -28,6 +27,7 @@ use crate::{
             connect::{
                 address::Address,
                 channel::{close, open_channel, short},
+                own_connection::disconnect,
             },
             message::properties,
             publish::{
@@ -39,9 +39,6 @@ use crate::{
         job_entries,
     },
 };
-
-/// An orderly end of a connection may take this long.
-const DISCONNECT_TIMEOUT: Duration = Duration::from_millis(900);
 
 /// Deletes what is ready and delayed, and counts it in `purged`.
 pub(crate) async fn purge(outbox: &Outbox, address: &Address, queue: &str, purged: &Cell<u64>) -> Result<(), Fault> {
@@ -77,7 +74,7 @@ async fn taken_out(
     let done = take_out(outbox, &connection, own_queue, |message| told(message, by), taken).await;
     let is_ended = !connection.status().connected();
     // Its end waits for nobody who has sent what cannot be read.
-    let _ = timeout(DISCONNECT_TIMEOUT, connection.close(200, "done".into())).await;
+    disconnect(Some(connection)).await;
     if is_ended { done.or(Ok(false)) } else { done }
 }
 

@@ -13,7 +13,10 @@ use crate::{
         Error, Event, Events,
         amqp::{
             broker_error::ANSWER_TIMEOUT,
-            connect::address::Address,
+            connect::{
+                address::Address,
+                own_connection::{disconnect, pass},
+            },
             publish::outbox::{OutboundMessage, Outbox, PAUSES},
         },
     },
@@ -21,8 +24,6 @@ use crate::{
 
 /// Between two tries to get the lease.
 const RETRY_PAUSE: Duration = Duration::from_secs(3);
-/// An orderly end of the connection may take this long.
-const DISCONNECT_TIMEOUT: Duration = Duration::from_millis(900);
 
 /// The running attempt to be or become the scheduler.
 pub(crate) struct Lease {
@@ -75,12 +76,6 @@ enum Acquisition {
     Failed(String),
 }
 
-async fn close_connection(connection: Option<Connection>) {
-    if let Some(connection) = connection {
-        let _ = timeout(DISCONNECT_TIMEOUT, connection.close(200, "done".into())).await;
-    }
-}
-
 pub(crate) struct LeaseHolder {
     pub(crate) outbox: Outbox,
     pub(crate) address: Rc<Address>,
@@ -101,7 +96,7 @@ impl LeaseHolder {
                 Acquisition::Held(held) if requests.is_closed() => {
                     // Given back while it was asked for.
                     drop(held);
-                    return close_connection(connection).await;
+                    return disconnect(connection).await;
                 }
                 Acquisition::Held(mut held) => {
                     (is_refused, failures) = (false, 0);
@@ -111,7 +106,7 @@ impl LeaseHolder {
                     let _ = self.events.send(Event::LeaseHeld { memory: held.moments() });
                     let end = self.work(&mut held, &mut requests).await;
                     drop(held);
-                    let closed = close_connection(connection.take());
+                    let closed = disconnect(connection.take());
                     if matches!(end, LeaseEnd::Released) {
                         return closed.await;
                     }
@@ -141,7 +136,7 @@ impl LeaseHolder {
                     PAUSES.delay(failures).max(RETRY_PAUSE)
                 }
             };
-            if self.wait(pause, &mut requests).await.is_none() {
+            if pass(pause, &mut requests).await.is_none() {
                 return;
             }
         }
@@ -161,19 +156,6 @@ impl LeaseHolder {
             Ok(Some(held)) => Acquisition::Held(Box::new(held)),
             Ok(None) => Acquisition::Refused,
             Err(LeaseLost(cause)) => Acquisition::Failed(cause),
-        }
-    }
-
-    /// Lets a pause pass. What is ordered meanwhile is dropped, and so answered: this is not the scheduler. `None`: the
-    /// lease is not wanted any more.
-    async fn wait(&self, pause: Duration, requests: &mut mpsc::UnboundedReceiver<FireRequest>) -> Option<()> {
-        let pause = tokio::time::sleep(pause);
-        tokio::pin!(pause);
-        loop {
-            tokio::select! {
-                () = &mut pause => return Some(()),
-                request = requests.recv() => drop(request?),
-            }
         }
     }
 

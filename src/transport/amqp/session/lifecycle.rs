@@ -19,6 +19,7 @@ use crate::{
         Error, Event, Reply, Request,
         amqp::{
             broker_error::Fault,
+            connect::own_connection::DISCONNECT_TIMEOUT,
             publish::{outbox::Outbox, publisher, replies::Replies, undeliverable::RefusedMessages},
         },
     },
@@ -28,9 +29,8 @@ use crate::{
 const STABLE_AFTER: Duration = Duration::from_secs(10);
 /// A broker that sends no heartbeats is given this long to find out that an old connection is dead.
 const LOSS_NOTICED_WITHIN: Duration = Duration::from_mins(2);
-/// What a close may take for settlements, and then for the connections; 5 s together.
+/// What a close may take for settlements; with what the connections may take then, 5 s together.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(4);
-const DISCONNECT_TIMEOUT: Duration = Duration::from_millis(900);
 
 impl Actor {
     /// Begins to build a session.
