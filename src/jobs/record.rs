@@ -1,5 +1,7 @@
 //! Records: a job's state as a transport stores it, and one step of the coordinator.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -161,6 +163,9 @@ pub struct JobFilter {
     pub id: Option<String>,
     /// Whose id is [`id`](Self::id) and no longer one.
     pub whole_id: bool,
+    /// Whose id is one of these; none of them: whatever its id is.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub ids: BTreeSet<String>,
     /// Of this pipeline.
     pub pipeline: Option<String>,
     /// With this key.
@@ -181,6 +186,7 @@ impl JobFilter {
     pub fn holds(&self, record: &Record) -> bool {
         let named = |id: &String| if self.whole_id { record.id == *id } else { record.id.starts_with(id.as_str()) };
         self.id.as_ref().is_none_or(named)
+            && (self.ids.is_empty() || self.ids.contains(&record.id))
             && self.pipeline.as_ref().is_none_or(|pipeline| record.pipeline == *pipeline)
             && self.key.as_ref().is_none_or(|key| record.key.as_ref() == Some(key))
             && self.state.is_none_or(|state| record.state == state)

@@ -1,7 +1,7 @@
 //! Jobs that ended, or of which tasks did, in this run. What became of them is read at its end, whoever coordinated them, for the report and the exit
 //! code of the run.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use tokio::sync::oneshot;
 
@@ -27,17 +27,13 @@ impl Shell {
         if let Some(report) = &self.report {
             wanted.extend(report.borrow().jobs().map(str::to_owned));
         }
-        let asked: Vec<Read> = wanted.into_iter().map(|id| self.read_job(id)).collect();
-        let mut found = Vec::new();
-        let reading = async {
-            for read in asked {
-                if let Ok(Ok((records, _))) = read.await {
-                    found.extend(records.iter().filter_map(|record| View::of(record).ok()));
-                }
-            }
-        };
+        if wanted.is_empty() {
+            return;
+        }
         // What does not come in time is missing in the report.
-        let _ = tokio::time::timeout(WITHIN, reading).await;
+        let read = tokio::time::timeout(WITHIN, self.read_jobs(wanted)).await;
+        let Ok(Ok(Ok((records, _)))) = read else { return };
+        let found: Vec<View> = records.iter().filter_map(|record| View::of(record).ok()).collect();
         let has_failed = |view: &&View| view.state == JobState::Failed && self.jobs.worked.ids().contains(&view.id);
         let failed = found.iter().filter(has_failed).count() as u64;
         if let Some(finished) = &mut self.finished {
@@ -50,9 +46,9 @@ impl Shell {
         }
     }
 
-    fn read_job(&self, id: String) -> Read {
+    fn read_jobs(&self, ids: BTreeSet<String>) -> Read {
         let (reply, found) = oneshot::channel();
-        let filter = JobFilter { id: Some(id), whole_id: true, limit: 1, ..JobFilter::default() };
+        let filter = JobFilter { ids, ..JobFilter::default() };
         self.transport.ask(Request::Jobs { application: self.application.clone(), filter, reply });
         found
     }

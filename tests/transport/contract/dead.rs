@@ -6,9 +6,10 @@ use asynctask::{
     celery::Protocol,
     clock::{Clock, Timestamp},
     task::{Exit, Failure, NewTask, Reason, Settlement},
-    transport::{DeadQueue, QueueSetup, Visit, Walked},
+    transport::{DeadQueue, QueueSetup, Request, Visit, Walked},
 };
 use serde_json::json;
+use tokio::sync::oneshot;
 
 use super::{
     Tenant,
@@ -101,6 +102,22 @@ pub fn dead_letters_are_walked_oldest_first_and_kept<T: Tenant>(tenant: &T) {
     assert_eq!(party.walk(&queue, |_| Visit::Keep), Walked { seen: 5, retried: 0, removed: 0, left: 0 });
     assert_eq!(party.depth(&queue).failed, 5);
     assert_eq!(party.walk(&tenant.queue("other"), |_| Visit::Remove), Walked::default());
+}
+
+pub fn walks_at_once_each_see_all<T: Tenant>(tenant: &T) {
+    let queue = tenant.queue("foo");
+    let party = with_dead(tenant, &queue, 5);
+    let client = Party::client(tenant);
+    let walk = |of: &Party<'_, T>| {
+        let (reply, answer) = oneshot::channel();
+        of.ask(Request::WalkDead { queue: DeadQueue::of(&queue), visit: Box::new(|_| Visit::Keep), reply });
+        answer
+    };
+    let begun = [&client, &client, &party, &client].map(walk);
+    for answer in begun {
+        let walked = answer.blocking_recv().expect("answered").expect("walked");
+        assert_eq!(walked, Walked { seen: 5, retried: 0, removed: 0, left: 0 });
+    }
 }
 
 pub fn a_walk_can_stop<T: Tenant>(tenant: &T) {

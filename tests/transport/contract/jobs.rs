@@ -45,6 +45,7 @@ pub const CLAUSES: &[&str] = &[
     "a_key_passes_from_job_to_job_in_one_step",
     "an_order_is_answered",
     "an_order_that_nobody_carries_out_is_stored",
+    "all_who_ask_at_once_are_told_of_all_jobs",
     "jobs_are_listed_newest_first",
     "ended_jobs_are_forgotten_after_their_time",
     "tasks_of_a_void_round_are_never_delivered",
@@ -575,6 +576,24 @@ pub fn an_order_is_answered<T: Tenant>(tenant: &T) {
     assert_eq!(party.entries(1)[0].body, b"last");
 }
 
+pub fn all_who_ask_at_once_are_told_of_all_jobs<T: Tenant>(tenant: &T) {
+    let mut party = coordinator(tenant, 0);
+    let ended = |id: &str| Record { open: false, purge_at: Some(Timestamp(i64::MAX)), ..record(id, 1, &[]) };
+    let records = vec![record("open", 1, &[]), ended("a"), ended("b"), ended("c")];
+    party.advanced(Advance { records, ..Advance::default() });
+    let client = Party::client(tenant);
+    let ask = |of: &Party<'_, T>| {
+        let (reply, answer) = oneshot::channel();
+        of.ask(Request::Jobs { application: APP.to_owned(), filter: JobFilter::default(), reply });
+        answer
+    };
+    let asked = [&client, &client, &party, &client, &party].map(ask);
+    for answer in asked {
+        let (found, _) = answer.blocking_recv().expect("answered").expect("listed");
+        assert_eq!(found.len(), 4, "{found:?}");
+    }
+}
+
 pub fn an_order_that_nobody_carries_out_is_stored<T: Tenant>(tenant: &T) {
     let client = Party::client(tenant);
     let (application, order) = (APP.to_owned(), Box::new(order("o")));
@@ -608,6 +627,7 @@ pub fn jobs_are_listed_newest_first<T: Tenant>(tenant: &T) {
         JobFilter { id: Some("job-2".to_owned()), ..any.clone() },
         JobFilter { id: Some("job-2".to_owned()), whole_id: true, ..any.clone() },
         JobFilter { id: Some("job-".to_owned()), whole_id: true, ..any.clone() },
+        JobFilter { ids: ["job-1", "job-4", "job-"].map(str::to_owned).into(), ..any.clone() },
         JobFilter { pipeline: Some("odd".to_owned()), ..any.clone() },
         JobFilter { pipeline: Some("odd".to_owned()), key: Some("k".to_owned()), ..any.clone() },
         JobFilter { state: Some(JobState::Failed), open: true, ..any.clone() },

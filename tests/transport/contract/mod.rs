@@ -125,6 +125,7 @@ macro_rules! every_clause {
                 bytes_survive_every_move
                 a_dead_letter_says_all
                 dead_letters_are_walked_oldest_first_and_kept
+                walks_at_once_each_see_all
                 a_walk_can_stop
                 a_walk_removes
                 a_walk_retries
@@ -198,6 +199,7 @@ macro_rules! every_clause {
                 an_order_is_answered
                 an_order_that_nobody_carries_out_is_stored
                 jobs_are_listed_newest_first
+                all_who_ask_at_once_are_told_of_all_jobs
                 ended_jobs_are_forgotten_after_their_time
                 tasks_of_a_void_round_are_never_delivered
                 what_a_job_left_is_wiped_when_nothing_of_it_is_in_a_hand

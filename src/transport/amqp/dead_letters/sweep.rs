@@ -21,7 +21,7 @@ use tokio::time::timeout;
 use super::{
     count,
     sweep_schedule::{NEVER, Swept, Through},
-    walk_lock::{self, LockState},
+    walk_lock::{self, Turn},
 };
 use crate::{
     clock::{Clock, Timestamp},
@@ -125,10 +125,10 @@ impl Sweeper {
             tracing::debug!(target: "asynctask::amqp", "queue \"{queue}\" is not swept: it bears few returns");
             return Ok(Swept::Unfit);
         }
-        let turn = if self.is_passive { LockState::Unknown } else { walk_lock::take(connection, queue).await };
+        let turn = if self.is_passive { Turn::Unknown } else { walk_lock::take(connection, queue).await };
         let found = match turn {
-            LockState::Theirs => return Ok(Swept::Busy),
-            LockState::Ours | LockState::Unknown => Counter::new(connection).found(queue).await?,
+            Turn::Theirs => return Ok(Swept::Busy),
+            Turn::Ours { .. } | Turn::Unknown => Counter::new(connection).found(queue).await?,
         };
         let swept = match found {
             Some(found) if found.consumers > 0 => Swept::Busy,
@@ -136,9 +136,7 @@ impl Sweeper {
             Some(found) if found.ready > 0 => through(connection, queue, found.ready).await?,
             Some(_) | None => Swept::Unchanged { ready: 0 },
         };
-        if turn == LockState::Ours {
-            walk_lock::give_back(connection, queue).await;
-        }
+        walk_lock::give_back(turn).await;
         Ok(swept)
     }
 }

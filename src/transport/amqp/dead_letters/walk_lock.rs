@@ -1,80 +1,91 @@
-//! The lock of a walk through the dead letters of a queue.
+//! The lock of a walk through the messages of a queue: dead letters, ended jobs.
 //!
-//! Letters change places if two take some at the same time, and one of the two may find none. A broker tells nobody what
-//! others hold; so whoever goes through them has an exclusive queue of a certain name meanwhile, which the broker keeps from all
-//! other connections and deletes with its own.
+//! Messages change places if two take some at the same time, and one of the two may find none. A broker tells nobody what
+//! others hold; so whoever goes through them holds the *turn* meanwhile: a queue of a certain name, exclusive, which the broker keeps
+//! from all other connections and deletes with its own, and its exclusive consumer, which it keeps from all other channels: two of one
+//! process may want it at once.
 
 use std::time::Duration;
 
 use lapin::{
-    Connection,
-    options::{QueueDeclareOptions, QueueDeleteOptions},
+    Channel, Connection, Consumer,
+    options::{BasicConsumeOptions, QueueDeclareOptions},
     types::{AMQPValue, FieldTable},
 };
 
 use crate::transport::amqp::{
-    broker_error::{answer, reply_code},
+    broker_error::{Fault, answer, describe, reply_code},
     connect::channel::{close, open_channel, short},
 };
 
-/// Tries to get the turn, and the time between two.
-const TRIES: u32 = 6;
+/// Looks at whether the turn is free, and the time between two: longer than the longest walk of those that watch
+/// (`asynctask dashboard`: 10 s), and not for ever, since who holds it may have been stopped.
+const TRIES: u32 = 60;
 const BETWEEN: Duration = Duration::from_millis(500);
 
 /// Whose it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum LockState {
-    /// Until it is [given back](give_back), or the connection ends.
-    Ours,
-    /// Another connection holds it.
+pub(crate) enum Turn {
+    /// Until it is [given back](give_back), or this channel or its connection ends.
+    Ours { channel: Channel, _consumer: Consumer },
+    /// Another one holds it.
     Theirs,
     /// It cannot be told: we may not make queues of that name.
     Unknown,
 }
 
-fn name(queue: &str) -> String {
-    format!("asynctask.turn.{queue}")
-}
-
 /// Asks for the turn.
-pub(crate) async fn take(connection: &Connection, queue: &str) -> LockState {
-    let Ok(channel) = open_channel(connection).await else { return LockState::Unknown };
-    let options = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
+pub(crate) async fn take(connection: &Connection, queue: &str) -> Turn {
+    let name = format!("asynctask.turn.{queue}");
+    let Ok(channel) = open_channel(connection).await else { return Turn::Unknown };
+    let options = QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
     let mut arguments = FieldTable::default();
     // Whatever the virtual host's default is.
     arguments.insert("x-queue-type".into(), AMQPValue::LongString("classic".into()));
-    match answer(channel.queue_declare(short(&name(queue)), options, arguments)).await {
-        Ok(_) => {
-            close(&channel);
-            LockState::Ours
-        }
-        Err(error) if reply_code(&error) == Some(405) => LockState::Theirs,
-        Err(_) => LockState::Unknown,
+    match answer(channel.queue_declare(short(&name), options, arguments)).await {
+        Ok(_) => {}
+        Err(error) if reply_code(&error) == Some(405) => return Turn::Theirs,
+        Err(_) => return Turn::Unknown,
+    }
+    let options = BasicConsumeOptions { exclusive: true, no_ack: true, ..BasicConsumeOptions::default() };
+    let consumed = channel.basic_consume(short(&name), short("turn"), options, FieldTable::default());
+    match answer(consumed).await {
+        Ok(consumer) => Turn::Ours { channel, _consumer: consumer },
+        // Another channel of this connection has it, or has just given it back, and the queue went with its consumer.
+        Err(error) if describe(&error).contains("exclusive use") || reply_code(&error) == Some(404) => Turn::Theirs,
+        Err(_) => Turn::Unknown,
     }
 }
 
-/// Works during our turn, which is waited for; not for ever, since each of two persons may want it at once.
-pub(crate) async fn during<T>(connection: &Connection, queue: &str, work: impl Future<Output = T>) -> T {
+/// Works during our turn, which is waited for.
+///
+/// # Errors
+/// Of the work; or others hold the turn all the time, and nothing was done.
+pub(crate) async fn during<T, E: From<Fault>>(
+    connection: &Connection,
+    queue: &str,
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
     let mut turn = take(connection, queue).await;
     for _ in 0..TRIES {
-        if turn != LockState::Theirs {
+        if !matches!(turn, Turn::Theirs) {
             break;
         }
         tokio::time::sleep(BETWEEN).await;
         turn = take(connection, queue).await;
     }
-    let done = work.await;
-    if turn == LockState::Ours {
-        give_back(connection, queue).await;
+    if matches!(turn, Turn::Theirs) {
+        let limit = BETWEEN * TRIES;
+        let cause = format!("another program goes through queue \"{queue}\", and has not come to an end in {limit:?}");
+        return Err(Fault::Refused(cause).into());
     }
+    let done = work.await;
+    give_back(turn).await;
     done
 }
 
 /// Ends it.
-pub(crate) async fn give_back(connection: &Connection, queue: &str) {
-    if let Ok(channel) = open_channel(connection).await {
-        // It goes with the connection at the latest.
-        let _ = answer(channel.queue_delete(short(&name(queue)), QueueDeleteOptions::default())).await;
+pub(crate) async fn give_back(turn: Turn) {
+    if let Turn::Ours { channel, .. } = turn {
         close(&channel);
     }
 }

@@ -50,6 +50,8 @@ use crate::{
 
 /// Longest wait for an answer of the coordinator, before it is looked at whether there is one.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// The same for one of this process: it may be in the middle of a step, or taking the ledger over.
+const OWN_PATIENCE: Duration = Duration::from_secs(40);
 /// Looks at who coordinates, and the pause between two.
 const TRIES: u32 = 5;
 const BETWEEN: Duration = Duration::from_millis(200);
@@ -149,16 +151,23 @@ impl Asking {
 
     /// The open jobs that a filter holds: as the coordinator has them, or as they are stored if there is none.
     pub(crate) async fn open_jobs(&self, filter: &JobFilter) -> Result<OpenJobs, Error> {
-        let question = Question::Jobs(filter.clone());
         let mut all = OpenJobs::default();
-        for part in self.ask(&question).await? {
-            let part: OpenJobs = serde_json::from_slice(&part).map_err(|error| Error::Jobs {
-                cause: format!("the answer of the process that coordinates the jobs cannot be read: {error}"),
-            })?;
-            all.jobs.extend(part.jobs);
-            (all.frozen, all.entries) = (part.frozen, part.entries);
+        loop {
+            let after = all.jobs.last().map(StoredJob::place);
+            let question = Question::Jobs { filter: filter.clone(), after };
+            let mut rest = false;
+            for part in self.ask(&question).await? {
+                let part: OpenJobs = serde_json::from_slice(&part).map_err(|error| Error::Jobs {
+                    cause: format!("the answer of the process that coordinates the jobs cannot be read: {error}"),
+                })?;
+                rest = part.rest && !part.jobs.is_empty();
+                all.jobs.extend(part.jobs);
+                (all.frozen, all.entries, all.epoch) = (part.frozen, part.entries, part.epoch);
+            }
+            if !rest {
+                return Ok(all);
+            }
         }
-        Ok(all)
     }
 
     /// The parts of the answer to a question.
@@ -166,8 +175,14 @@ impl Asking {
         if let Some(holder) = &self.holder {
             let (reply, parts) = oneshot::channel();
             let _ = holder.send(LedgerRequest::Ask { question: question.clone(), reply });
-            if let Ok(parts) = parts.await {
-                return Ok(parts);
+            match timeout(OWN_PATIENCE, parts).await {
+                Ok(Ok(parts)) => return Ok(parts),
+                // It has lost the ledger.
+                Ok(Err(_)) => {}
+                Err(_) => {
+                    let cause = "this process coordinates the jobs, and the broker has not taken what it stores";
+                    return Err(Error::Jobs { cause: cause.to_owned() });
+                }
             }
         }
         let queue = coordinator_queue(&self.application);
@@ -232,7 +247,10 @@ impl Asking {
         let (outbox, application) = (&self.outbox, &self.application);
         let taken = HeldLedger::take(&connection, outbox, self.replies.clone(), application, self.clock, None).await;
         let read = match taken {
-            Ok(held) => Ok(held.map(|held| held.answer(question))),
+            Ok(held) => Ok(held.map(|mut held| {
+                held.begin_answering();
+                held.answer(question, usize::MAX)
+            })),
             Err(LedgerLost(cause)) => Err(Error::Jobs { cause }),
         };
         let _ = answer(connection.close(200, "done".into())).await;

@@ -140,7 +140,7 @@ impl HeldJobs {
     /// Oldest first.
     pub(crate) fn all(&self) -> Vec<&StoredJob> {
         let mut all: Vec<_> = self.jobs.values().map(|held| &held.stored).collect();
-        all.sort_by_key(|job| job.record.made_at);
+        all.sort_by_key(|job| job.place());
         all
     }
 

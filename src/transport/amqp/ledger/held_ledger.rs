@@ -17,9 +17,9 @@ use uuid::Uuid;
 
 use super::{
     answers::KeptAnswers,
-    held_entries::HeldEntries,
+    held_entries::{Asker, HeldEntries},
     held_jobs::HeldJobs,
-    names::{coordinator_queue, jobs_queue},
+    names::{Question, coordinator_queue, jobs_queue},
     queues, store,
     stored::{self, Memory, StoredJob},
 };
@@ -70,6 +70,8 @@ pub(crate) struct HeldLedger {
     /// How long the broker bears what is unacknowledged, if it has said so.
     pub(super) patience: Option<Duration>,
     pub(super) marker: Option<Uuid>,
+    /// What was asked before all was known: a part of the jobs would be taken for all of them.
+    pub(super) unanswered: Option<Vec<(Question, Asker)>>,
     /// What came and may go.
     pub(super) useless: Vec<u64>,
     /// Jobs that are to be written anew.
@@ -127,6 +129,7 @@ impl HeldLedger {
             refresh_at: None,
             patience,
             marker: Some(marker),
+            unanswered: Some(Vec::new()),
             useless: Vec::new(),
             worn: BTreeSet::new(),
             told: Vec::new(),

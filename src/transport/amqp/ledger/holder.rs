@@ -171,6 +171,7 @@ impl LedgerHolder {
         let (epoch, frozen) = (held.jobs.epoch(), held.jobs.memory().frozen.clone());
         let _ = self.events.send(Event::LedgerHeld { epoch, jobs, frozen });
         held.listen(self.events.clone()).await?;
+        held.begin_answering();
         // Who coordinated before may not have come to it.
         let stopped = held.stopped();
         held.keep_during(store::announce(&self.storing.outbox, &self.application, &stopped)).await?;
@@ -184,7 +185,7 @@ impl LedgerHolder {
                 LedgerRequest::Step(step) => self.storing.step(held, *step).await?,
                 LedgerRequest::Ask { question, reply } => {
                     // Whoever asked may be gone.
-                    let _ = reply.send(held.answer(&question));
+                    let _ = reply.send(held.answer(&question, usize::MAX));
                 }
             }
         }

@@ -1,7 +1,8 @@
 //! What is left of an application's jobs, for a survey that found its queues empty.
 //!
 //! An entry is stored before what it tells of leaves its queue, and what it causes before it goes itself. So whoever reads the queues, then the
-//! entries, then the jobs, then where the tasks of those may be, misses nothing that was on its way from one to the next.
+//! entries, then the jobs, then where the tasks of those may be, misses nothing that was on its way from one to the next. What a coordinator
+//! had in its hands when it died comes back to its queue a moment later: so whatever would mean an end is looked at twice.
 
 use std::{cell::RefCell, collections::BTreeSet, rc::Rc, time::Duration};
 
@@ -46,16 +47,15 @@ pub(crate) struct JobsSurvey {
 
 impl JobsSurvey {
     pub(crate) async fn look(&self) -> Result<Left, Error> {
-        let reader = self.asking.outbox.session.reader();
-        let entries = ledger_queue(&self.asking.application);
-        let fault = |fault: Fault| self.asking.address.fault(&entries, fault);
-        if Counter::new(&reader).ready(&entries).await.map_err(fault)?.is_some_and(|ready| ready > 0) {
-            return Ok(Left { some: true, ..Left::default() });
+        let some = Ok(Left { some: true, ..Left::default() });
+        if self.has_entries().await? {
+            return some;
         }
         let open = self.asking.open_jobs(&JobFilter { open: true, ..JobFilter::default() }).await?;
-        if open.entries > 0 {
-            return Ok(Left { some: true, ..Left::default() });
+        if open.entries > 0 || self.has_entries().await? {
+            return some;
         }
+        let epoch = open.epoch;
         // What a job that has ended left is still wiped while it has its key.
         let is_worked = |record: &Record| record.open && !record.frozen && (record.state.is_live() || record.holds_key);
         let mut some = false;
@@ -72,7 +72,31 @@ impl JobsSurvey {
         let (worked, stranded): (Vec<_>, Vec<_>) =
             unseen.into_iter().partition(|job| job.record.rounds.iter().any(|round| in_hand.contains(round)));
         some |= !worked.is_empty();
-        Ok(Left { some, stranded: stranded.into_iter().map(|job| job.record).collect() })
+        self.confirmed(Left { some, stranded: Vec::new() }, stranded, epoch).await
+    }
+
+    /// With those that are where they were, after a time in which whatever was on its way has come.
+    async fn confirmed(&self, left: Left, stranded: Vec<StoredJob>, epoch: u64) -> Result<Left, Error> {
+        if stranded.is_empty() {
+            return Ok(left);
+        }
+        let again = self.asking.open_jobs(&JobFilter { open: true, ..JobFilter::default() }).await?;
+        if again.epoch != epoch || again.entries > 0 || self.has_entries().await? {
+            return Ok(Left { some: true, ..left });
+        }
+        let is_same = |job: &StoredJob| {
+            again.jobs.iter().any(|other| other.record.id == job.record.id && other.rank() == job.rank())
+        };
+        let (stranded, moved): (Vec<_>, Vec<_>) = stranded.into_iter().partition(is_same);
+        let stranded = stranded.into_iter().map(|job| job.record).collect();
+        Ok(Left { some: left.some || !moved.is_empty(), stranded })
+    }
+
+    async fn has_entries(&self) -> Result<bool, Error> {
+        let entries = ledger_queue(&self.asking.application);
+        let reader = self.asking.outbox.session.reader();
+        let ready = Counter::new(&reader).ready(&entries).await;
+        Ok(ready.map_err(|fault| self.asking.address.fault(&entries, fault))?.is_some_and(|ready| ready > 0))
     }
 
     /// Whether there is a task in a queue in which those of a job may be. Whose it is cannot be seen.

@@ -11,7 +11,7 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::jobs::record::JobFilter;
+use crate::{clock::Timestamp, jobs::record::JobFilter};
 
 /// The queue whose exclusive consumer is the coordinator, where it is asked [questions](Question).
 pub(crate) fn coordinator_queue(application: &str) -> String {
@@ -39,9 +39,17 @@ pub(crate) fn void_exchange(application: &str) -> String {
 pub(crate) enum Question {
     /// The void rounds and frozen jobs that there are: the answer is an [`Announcement`] that is complete.
     Stopped,
-    /// The open jobs that this filter holds, whatever its limit is, and what is frozen beside them: the answer comes in parts.
-    Jobs(JobFilter),
+    /// The open jobs that this filter holds, whatever its limit is, and what is frozen beside them: the answer comes in parts. Of many
+    /// or large ones it has the first, and those after the last of them are asked for then.
+    Jobs {
+        filter: JobFilter,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        after: Option<Place>,
+    },
 }
+
+/// The place of a job among all: when it was made, and its id.
+pub(crate) type Place = (Timestamp, String);
 
 /// What masters are told, as JSON: by the exchange, without a property that matters, or as the answer to [`Question::Stopped`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

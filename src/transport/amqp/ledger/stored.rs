@@ -6,6 +6,7 @@ use lapin::{BasicProperties, types::ShortString};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::names::Place;
 use crate::{
     clock::Timestamp,
     jobs::record::{Frozen, JobState, Record},
@@ -31,6 +32,11 @@ impl StoredJob {
     /// Of two for one job the higher counts.
     pub(crate) const fn rank(&self) -> (u64, u64) {
         (self.epoch, self.record.version)
+    }
+
+    /// Where it stands among all, oldest first.
+    pub(crate) fn place(&self) -> Place {
+        (self.record.made_at, self.record.id.clone())
     }
 }
 

@@ -7,6 +7,8 @@ use lapin::{message::Delivery as Message, types::ShortString};
 use super::{
     held_entries::{self, Asker, Came},
     held_ledger::{Arrival, HeldLedger},
+    names::Question,
+    questions::ANSWER,
     stored::{self, Stored},
 };
 use crate::{
@@ -103,14 +105,28 @@ impl HeldLedger {
         self.replies.take(Answer { queue, correlation_id, body });
     }
 
-    fn answer_question(&self, message: &Message) {
+    fn answer_question(&mut self, message: &Message) {
         let properties = &message.properties;
         let text = |text: &Option<ShortString>| text.as_ref().map(ToString::to_string).unwrap_or_default();
         let asker = Asker { queue: text(properties.reply_to()), order: text(properties.correlation_id()) };
         // One that is no question, or of a later program, stays without an answer.
         let Ok(question) = serde_json::from_slice(&message.data) else { return };
-        for body in self.answer(&question) {
-            self.reply(&asker, body);
+        match &mut self.unanswered {
+            Some(waiting) => waiting.push((question, asker)),
+            None => self.reply_to(&question, &asker),
+        }
+    }
+
+    fn reply_to(&self, question: &Question, asker: &Asker) {
+        for body in self.answer(question, ANSWER) {
+            self.reply(asker, body);
+        }
+    }
+
+    /// All is known: from now on each question is answered at once.
+    pub(crate) fn begin_answering(&mut self) {
+        for (question, asker) in self.unanswered.take().into_iter().flatten() {
+            self.reply_to(&question, &asker);
         }
     }
 }

@@ -5,6 +5,6 @@ pub(super) mod dead_letter;
 pub(super) mod headers;
 mod memo;
 pub(super) mod moments;
-pub(super) mod place;
+pub(crate) mod place;
 pub(super) mod properties;
 mod sending;

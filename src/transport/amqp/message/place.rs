@@ -2,12 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use lapin::types::{AMQPValue, ShortString};
+use lapin::{
+    BasicProperties,
+    types::{AMQPValue, ShortString},
+};
 
 use super::headers;
 use crate::membership::Membership;
 
 pub(crate) const JOB: &str = "asynctask-job";
+
+/// The place of the task that a message with these properties is.
+pub(crate) fn of(properties: &BasicProperties) -> Option<Box<Membership>> {
+    read(properties.headers().as_ref()?.inner())
+}
 
 /// A place; a text that is none counts as none: such a message is a task of no job.
 pub(super) fn read(table: &BTreeMap<ShortString, AMQPValue>) -> Option<Box<Membership>> {

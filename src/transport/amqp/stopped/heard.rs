@@ -5,6 +5,8 @@ use std::{
     rc::Rc,
 };
 
+use uuid::Uuid;
+
 use super::{fetch::fetch, known::Fate, subscription::Subscription};
 use crate::{
     jobs::record::FrozenJob,
@@ -14,7 +16,7 @@ use crate::{
         amqp::{
             consume::consumer::{HeldDelivery, Unjudged},
             ledger::names::{Announcement, HandsAsked},
-            message::properties::Transition,
+            message::{place, properties::Transition},
             publish::replies::Answer,
             queues::own_queue::OwnQueue,
             session::{state::Actor, up::Up},
@@ -75,8 +77,7 @@ impl Up {
             return self.judge_all();
         };
         if let Some(HandsAsked { reply_to, correlation_id }) = said.hands {
-            let places = self.open.values().filter_map(|open| open.task.membership.as_deref());
-            let rounds: HashSet<_> = places.map(|place| place.round).collect();
+            let rounds = self.rounds_here();
             if !rounds.is_empty() {
                 // Ids: writing them cannot fail.
                 let body = serde_json::to_vec(&rounds).unwrap_or_default();
@@ -103,6 +104,17 @@ impl Up {
             let frozen = news.frozen.into_iter().map(frozen).collect();
             self.shared.emit(Event::JobsStopped { void: news.void, frozen });
         }
+    }
+
+    /// The rounds of all tasks that the broker has given us, be they begun or not: it counts those in no queue.
+    fn rounds_here(&self) -> HashSet<Uuid> {
+        let in_hand = self.open.values().map(|open| &*open.task);
+        let waiting = self.queues.each().flat_map(|(_, consumed)| {
+            consumed.held.iter().chain(consumed.nearly_due.iter().map(|(_, held)| held)).map(|held| &held.task)
+        });
+        let known = in_hand.chain(waiting).filter_map(|task| Some(task.membership.as_deref()?.round));
+        let unjudged = self.queues.each().flat_map(|(_, consumed)| &consumed.unjudged);
+        known.chain(unjudged.filter_map(|unjudged| Some(place::of(&unjudged.properties)?.round))).collect()
     }
 
     /// Judges what was held because nothing was known of its ledger.

@@ -78,6 +78,9 @@ fn statement(application: &str, now: Timestamp, filter: &JobFilter) -> (String, 
         // The last character that there is: what begins with the id sorts before that.
         and("id BETWEEN ? AND ? || char(1114111)", Box::new(id.clone()));
     }
+    if !filter.ids.is_empty() {
+        and("id IN (SELECT value FROM json_each(?))", Box::new(serde_json::json!(filter.ids).to_string()));
+    }
     if let Some(pipeline) = &filter.pipeline {
         and("pipeline = ?", Box::new(pipeline.clone()));
     }
@@ -92,6 +95,7 @@ fn statement(application: &str, now: Timestamp, filter: &JobFilter) -> (String, 
     }
     let index = match filter {
         JobFilter { id: Some(_), .. } => "job_id",
+        JobFilter { ids, .. } if !ids.is_empty() => "job_id",
         JobFilter { pipeline: Some(_), .. } => "job_pipeline",
         JobFilter { open: true, .. } => "job_open",
         _ => "job_made",
@@ -247,6 +251,8 @@ mod tests {
             JobFilter { id: Some("a%b".to_owned()), whole_id: true, ..all.clone() },
             JobFilter { id: Some("a%".to_owned()), whole_id: true, ..all.clone() },
             JobFilter { id: Some("b".to_owned()), ..all.clone() },
+            JobFilter { ids: ["a%b", "a%"].map(str::to_owned).into(), ..all.clone() },
+            JobFilter { ids: ["b".to_owned()].into(), ..all.clone() },
             JobFilter { pipeline: Some("p".to_owned()), key: Some("k".to_owned()), ..all.clone() },
             JobFilter { pipeline: Some("q".to_owned()), ..all.clone() },
             JobFilter { state: Some(JobState::Done), ..all.clone() },
