@@ -153,6 +153,18 @@ fn overview(status: &Value) -> String {
     let header = ["QUEUE", "KIND", "STATE", "READY", "DELAYED", "IN HAND", "FAILED", "DONE"];
     out.push_str(&table(&header, queues.iter().map(row).collect()));
     out.push('\n');
+    for (name, queue) in &queues {
+        if let Some(task) = queue["worked_alone"].as_str() {
+            let (name, task) = (escape_control(name), escape_control(task));
+            out.extend([
+                "queue ",
+                &name,
+                ": task ",
+                &task,
+                " was delivered often and never ended; until it has, no other is taken\n\n",
+            ]);
+        }
+    }
     let slots = queues.iter().flat_map(|(_, queue)| queue["slots"].as_array().into_iter().flatten());
     let cells = |slot: &Value| {
         let task = match &slot["task"] {
@@ -198,6 +210,7 @@ mod tests {
             "slots": [] });
         let shown = overview(&json!({ "state": "running", "queues": { "foo": queue } }));
         let row = shown.lines().find(|line| line.contains("foo")).expect("a row");
+        assert!(!shown.contains("delivered often"), "{shown}");
         assert_eq!(
             row.split_whitespace().collect::<Vec<_>>(),
             ["foo", "w", "running", "-", "-", "1", "-", "2"],

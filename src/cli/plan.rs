@@ -96,7 +96,7 @@ fn launch(config: &Config, queue: &Queue, level: Level) -> Launch {
         pairs.push(("ASYNCTASK_CELERY_NODE".into(), celery.node_name(&process::host()).into()));
     }
     let asked_for = config.kinds.get(&queue.kind).and_then(|command| command.options.pass_env.as_ref());
-    let withheld = config.transport_variables.iter().filter(|name| asked_for.is_none_or(|names| !names.contains(name)));
+    let withheld = config.withheld_variables.iter().filter(|name| asked_for.is_none_or(|names| !names.contains(name)));
     let environment = Environment {
         withheld: withheld.map(OsString::from).collect(),
         queue: queue.name.clone(),

@@ -24,9 +24,9 @@ pub struct Config {
     /// What carries the tasks.
     #[doc(hidden)]
     pub transport: Uri,
-    /// The environment variables that its address was taken from; workers do not inherit them.
+    /// The environment variables that its address, and what is secret of the page, were taken from; workers do not inherit them.
     #[doc(hidden)]
-    pub transport_variables: Vec<String>,
+    pub withheld_variables: Vec<String>,
     /// Never create queues; those absent are an error (`declare: passive`).
     #[doc(hidden)]
     pub declare_passive: bool,

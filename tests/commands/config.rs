@@ -397,7 +397,7 @@ fn several_addresses_are_a_list() {
     let desk = Desk::new().file("a.yaml", list).env("B", "amqp://u:hunter3@b/v");
     let shown = desk.load().to_json().to_string();
     assert!(shown.contains("amqp://u:***@a/v, amqp://u:***@b/v"), "{shown}");
-    assert_eq!(desk.load().transport_variables, ["B"]);
+    assert_eq!(desk.load().withheld_variables, ["B"]);
     let wanted = uri(desk);
     for text in ["amqp://u:hunter2@a/v,amqp://u:hunter3@b/v", "amqp://u:hunter2@a/v ; amqp://u:hunter3@b/v"] {
         assert_eq!(uri(Desk::new().set(&format!("transport={text}"))), wanted);
@@ -417,14 +417,17 @@ fn several_addresses_are_a_list() {
 }
 
 #[test]
-fn the_variables_of_the_transport_are_known() {
+fn the_variables_of_the_transport_and_of_the_pages_secrets_are_known() {
     let of = |text: &str| {
         let desk = Desk::new().file("a.yaml", text).env("USER_", "u").env("PW", "hunter2").env("OTHER", "x");
-        desk.env("ASYNCTASK_URL", "amqp://u:hunter2@h/v").load().transport_variables
+        desk.env("ASYNCTASK_URL", "amqp://u:hunter2@h/v").load().withheld_variables
     };
     assert_eq!(of("transport: amqp://${USER_}:${PW}@h/v"), ["ASYNCTASK_URL", "PW", "USER_"]);
     assert_eq!(of("transport: amqp://u:hunter2@h/v"), ["ASYNCTASK_URL"]);
     assert!(of("transport: amqp://h\napplication: ${OTHER}").is_empty() && of("").is_empty());
+    let page = "dashboard:\n  users: { anna: { password: \"$argon2id$v=19$m=8,t=1,p=1$${USER_}\" } }\n  proxy: { from: 127.0.0.1, \
+                user_header: X-User, secret_header: X-Secret, secret: \"${OTHER:-0123456789abcdef}0123456789abcdef\" }\n";
+    assert_eq!(of(page), ["OTHER", "USER_"]);
 }
 
 #[test]

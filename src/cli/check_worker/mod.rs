@@ -68,7 +68,7 @@ fn withheld(registry: &Registry, global: &Global) -> Vec<OsString> {
         ["amqp:", "amqps:"].iter().any(|scheme| value.trim_start().starts_with(scheme))
     };
     match load(registry, global) {
-        Ok(config) => config.transport_variables.into_iter().map(OsString::from).collect(),
+        Ok(config) => config.withheld_variables.into_iter().map(OsString::from).collect(),
         Err(_) => std::env::vars_os().filter(|(_, value)| holds_address(value)).map(|(name, _)| name).collect(),
     }
 }

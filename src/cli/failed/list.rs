@@ -9,7 +9,7 @@ use crate::{
     cli::{
         failed_args::FailedList,
         job_names::named,
-        output::{print, table},
+        output::{LAST_LINES, print, print_error, table},
         waiting::WaitingClient,
     },
     config::Config,
@@ -25,7 +25,9 @@ use crate::{
 
 pub(super) fn run(config: &Config, verb: &FailedList) -> Result<Code, Error> {
     let condition = selection::condition(&verb.filter)?;
-    let (rows, of) = match (&verb.queue, &verb.filter.job) {
+    // One more than is shown, which tells whether that is all.
+    let most = verb.limit.saturating_add(1);
+    let (mut rows, of) = match (&verb.queue, &verb.filter.job) {
         (None, Some(job)) => {
             let mut client = WaitingClient::open(config, transport::CLIENT_PATIENCE)?;
             let record = named(&mut client, config, job)?;
@@ -33,7 +35,7 @@ pub(super) fn run(config: &Config, verb: &FailedList) -> Result<Code, Error> {
             let condition = condition.of_job(&record.id);
             let mut rows = Vec::new();
             for queue in queues_of(&record) {
-                rows.append(&mut rows_of(config, &queue, condition.clone(), verb.limit - rows.len())?);
+                rows.append(&mut rows_of(config, &queue, condition.clone(), most - rows.len())?);
             }
             // Oldest first, as in each of them.
             rows.sort_by(|one, other| one["failed_at"].as_str().cmp(&other["failed_at"].as_str()));
@@ -42,9 +44,11 @@ pub(super) fn run(config: &Config, verb: &FailedList) -> Result<Code, Error> {
         (queue, _) => {
             // The arguments have one or the other.
             let queue = queue.as_deref().unwrap_or_default();
-            (rows_of(config, queue, condition, verb.limit)?, format!("queue {queue}"))
+            (rows_of(config, queue, condition, most)?, format!("queue {queue}"))
         }
     };
+    let has_more = rows.len() > verb.limit;
+    rows.truncate(verb.limit);
     let counts = counts(&rows);
     match (verb.summary, verb.json) {
         (true, true) => print(&lines(counts.iter().map(Count::json)))?,
@@ -73,6 +77,10 @@ pub(super) fn run(config: &Config, verb: &FailedList) -> Result<Code, Error> {
                 print(&table(&header, rows.iter().map(cells).collect()))?;
             }
         }
+    }
+    if has_more {
+        let text = format!("note: these are the first {} of them; --limit N takes more\n", verb.limit);
+        print_error(&text, Some(LAST_LINES));
     }
     Ok(Code::Ok)
 }

@@ -15,6 +15,7 @@ mod pipelines;
 mod queues;
 mod schedules;
 mod transport;
+mod withheld;
 
 use std::time::Duration;
 
@@ -92,7 +93,7 @@ pub(super) fn check(sources: &Sources, typed: Typed, report: &Report, fires: boo
     Config {
         application,
         transport: uri,
-        transport_variables: transport::variables(&top, sources),
+        withheld_variables: withheld::variables(&top, sources),
         declare_passive: declare.unwrap_or(false),
         queues,
         disabled,

@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 
 use super::super::{
-    file::Sources,
-    node::{Node, Value},
+    node::Value,
     reader::{Item, Section},
     working_folder,
 };
@@ -104,38 +103,4 @@ fn file<T>(item: &Item<'_>, read: impl Fn(&std::path::Path) -> Result<T, String>
             None
         }
     }
-}
-
-/// The environment variables that the transport was made of: those of its `${NAME}`s, and ours that hold one of its
-/// addresses. Workers do not get them by themselves.
-pub(super) fn variables(top: &Section<'_>, sources: &Sources) -> Vec<String> {
-    let Some(item) = top.get("transport") else { return Vec::new() };
-    let nodes: Vec<&Node> = match &item.node.value {
-        Value::List(nodes) => nodes.iter().collect(),
-        _ => vec![item.node],
-    };
-    let mut names: Vec<String> = Vec::new();
-    for node in nodes {
-        // A path is no secret, and what it was made of, HOME perhaps, is what workers need.
-        let is_path = |text: &String| ["sqlite:", "localmem:"].iter().any(|scheme| text.starts_with(scheme));
-        if matches!(&node.value, Value::Text(text) if is_path(text)) {
-            continue;
-        }
-        let parts = node.written.iter().flat_map(|written| written.split("${").skip(1));
-        let name = |part: &str| {
-            let end = part.find(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
-            part[..end.unwrap_or(part.len())].to_owned()
-        };
-        names.extend(parts.map(name).filter(|name| !name.is_empty()));
-        if let Value::Text(text) = &node.value
-            && text.contains('@')
-        {
-            let pairs = sources.env.iter().filter_map(|(name, value)| Some((name.to_str()?, value.to_str()?)));
-            let ours = pairs.filter(|(name, value)| name.starts_with("ASYNCTASK_") && value.contains(text));
-            names.extend(ours.map(|(name, _)| name.to_owned()));
-        }
-    }
-    names.sort();
-    names.dedup();
-    names
 }

@@ -46,6 +46,9 @@ fn a_listing_can_be_narrowed() {
         assert_eq!(list(&["--limit", "2"]), ["0", "1"]);
         assert_eq!(list(&["--reason", "crash", "--limit", "2"]), ["1", "3"]);
         assert_eq!(list(&["--older-than", "1h"]), [""; 0]);
+        let note = |limit| demo.run(&["failed", "list", "foo", "--summary", "--limit", limit]).stderr;
+        assert_eq!(note("5"), "note: these are the first 5 of them; --limit N takes more\n");
+        assert_eq!(note("6"), "");
         let print = demo.json(&["failed", "show", "foo", "2", "--json"])["fingerprint"].as_str().unwrap().to_owned();
         assert_eq!(list(&["--fingerprint", &print]), ["0", "2", "4"]);
         let summary = lines(&demo.run(&["failed", "list", "foo", "--summary", "--json"]));

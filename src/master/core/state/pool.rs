@@ -259,6 +259,14 @@ impl Pool {
         self.able().saturating_mul(self.plan.settings.concurrency).max(1)
     }
 
+    /// The task beside which no other is taken: it was delivered often, and never had an end.
+    pub(in crate::master::core) fn worked_alone(&self) -> Option<&str> {
+        match &self.first {
+            FirstDelivery::Suspect(id) => Some(id),
+            FirstDelivery::Awaited | FirstDelivery::Passed => None,
+        }
+    }
+
     /// Whether a person wants no tasks of it taken.
     pub(in crate::master::core) const fn is_paused(&self) -> bool {
         self.pause.is_some()

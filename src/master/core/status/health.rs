@@ -61,11 +61,55 @@ impl Core {
     fn is_hungry(&self, pool: &pool::Pool) -> bool {
         pool.state == pool::State::Running
             && pool.trouble.is_none()
+            && pool.worked_alone().is_none()
             && !pool.is_paused()
             && !pool.free.is_empty()
             && pool.waiting.is_empty()
             && pool.rate.is_none()
             && self.plan.max_in_hand.is_none_or(|limit| self.in_hand < limit)
             && self.now.at.since(pool.delivered_at) > DELIVERY_PATIENCE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::Value;
+
+    use super::*;
+    use crate::{
+        config::Queue,
+        master::core::{
+            event::{Action, Event, Plan, QueuePlan},
+            fixture::{attached, delivered, delivery, ready, tell_at},
+        },
+        task::{Delivery, Task},
+    };
+
+    #[test]
+    fn a_queue_whose_task_runs_alone_is_not_said_to_get_nothing() {
+        let hungry = |deliveries| {
+            let settings = Queue { processes: 2, ..Queue::new("foo", "kind") };
+            let mut core = Core::new(Plan::of(vec![QueuePlan::of(settings)]));
+            let mut events = vec![Event::Begun, attached(1)];
+            while let Some(event) = events.pop() {
+                for action in tell_at(&mut core, Duration::ZERO, event) {
+                    if let Action::Spawn { worker, .. } = action {
+                        let spawned = Event::Spawned { worker, pid: 4711 + u32::try_from(worker.slot).unwrap() };
+                        events.extend([ready(worker, 1), spawned]);
+                    }
+                }
+            }
+            let Delivery { task, .. } = delivery(1, None);
+            let task = Arc::new(Task { deliveries, ..Task::clone(&task) });
+            tell_at(&mut core, Duration::ZERO, delivered(Delivery { task, ..delivery(1, None) }));
+            tell_at(&mut core, Duration::from_secs(60), Event::DeadlinePassed);
+            let health = core.health();
+            assert_eq!(health["problems"], Value::Array(Vec::new()));
+            (health["hungry"].clone(), core.status()["queues"]["foo"]["worked_alone"].clone())
+        };
+        assert_eq!(hungry(2), (json!(["foo"]), Value::Null));
+        assert_eq!(hungry(3), (json!([]), json!("1")));
     }
 }

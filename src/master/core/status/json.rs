@@ -97,6 +97,7 @@ impl Core {
             "unavailable": unavailable,
             "parked": self.parked_status(index),
             "paused": self.paused_status(index),
+            "worked_alone": pool.worked_alone(),
             "stuck": pool.stuck.shown(self.now.at),
             "in_hand": pool.in_hand + pool.waiting.len(),
             "done": pool.done(),

@@ -248,9 +248,19 @@ impl Core {
     fn came_first(&mut self, delivery: &Delivery) {
         let index = delivery.queue.0;
         if self.pools[index].first == FirstDelivery::Awaited {
-            let suspect = delivery.task.deliveries >= SUSPECT_DELIVERIES;
-            self.pools[index].first =
-                if suspect { FirstDelivery::Suspect(delivery.task.id.clone()) } else { FirstDelivery::Passed };
+            let (task, name) = (&delivery.task, self.pools[index].name().to_owned());
+            self.pools[index].first = if task.deliveries >= SUSPECT_DELIVERIES {
+                self.log(Level::Warning, || {
+                    format!(
+                        "Task {} of queue {name} was delivered {} times and never ended; until it has, no other of its queue is \
+                         taken",
+                        task.id, task.deliveries
+                    )
+                });
+                FirstDelivery::Suspect(task.id.clone())
+            } else {
+                FirstDelivery::Passed
+            };
             self.renew_credit(index);
         }
     }
