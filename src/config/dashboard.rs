@@ -5,6 +5,9 @@ use std::{
     path::PathBuf,
 };
 
+/// Bytes of a user's name, at most.
+pub(crate) const LONGEST_NAME: usize = 100;
+
 /// A text that no log and no error shows.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(pub String);

@@ -1,28 +1,36 @@
 //! How the page is opened: with the link that has the key, or with a name and a password.
 
-use std::sync::{
-    Arc, PoisonError,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use askama::Template;
 use axum::{
     Form,
-    extract::{Query, State},
+    extract::{ConnectInfo, Query, State},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Redirect, Response},
 };
 use serde::Deserialize;
 
 use super::{
-    access::{self, password, visitor::Visitor},
+    access::{
+        self, Peer,
+        password::{self, LONGEST_PASSWORD},
+        visitor::Visitor,
+    },
     answer,
-    page::Page,
+    page::{From, Page},
 };
-use crate::config::dashboard::Role;
+use crate::config::dashboard::{LONGEST_NAME, Role};
 
-/// Who may wait while a password is checked.
-const WAITING: usize = 3;
+/// Passwords that are checked or wait for that. One check takes some hundredths of a second.
+const WAITING: usize = 16;
+/// Those of one name from one peer: who sends a form twice is answered twice.
+const WAITING_OF_ONE: usize = 2;
+/// Bytes of an address to go on to after the login.
+const NEXT: usize = 2000;
 /// A hash of nobody's password: a name that is not known takes as long as one that is.
 const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$bm9ib2R5J3Mgc2FsdA$3b5Z0hPzZ2m1y1c8zq0o0Kq3v5l7Q2m7v0Xr6k4yXJ8";
 
@@ -40,8 +48,9 @@ pub(crate) fn asked(status: StatusCode, next: &str, error: Option<&str>) -> Resp
 
 /// Where to go after the login: nowhere else than to a page of ours.
 fn own_path(path: &str) -> &str {
-    let is_own =
-        path.starts_with('/') && !path.starts_with("//") && !path.contains(['\\', '\r', '\n']) && path.len() <= 2000;
+    // A browser takes tabs and line ends out of an address before it reads it, and a backslash for a slash (WHATWG URL).
+    let is_plain = path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
+    let is_own = is_plain && path.starts_with('/') && !path.starts_with("//") && path.len() <= NEXT;
     if is_own { path } else { "/" }
 }
 
@@ -85,9 +94,20 @@ pub(crate) struct Credentials {
 }
 
 /// Checks a password. One at a time; who comes when too many wait is told so.
-pub(crate) async fn enter(State(page): State<Arc<Page>>, Form(given): Form<Credentials>) -> Response {
+pub(crate) async fn enter(
+    State(page): State<Arc<Page>>,
+    ConnectInfo(From(peer)): ConnectInfo<From>,
+    Form(given): Form<Credentials>,
+) -> Response {
     let Credentials { name, password, next } = given;
-    let Some(_waits) = Waits::if_room(&page.waiting) else {
+    // Nobody's, so nothing of it is kept.
+    if name.len() > LONGEST_NAME || password.len() > LONGEST_PASSWORD {
+        return wrong(&next);
+    }
+    if let Some(refused) = refused(&page, &name, peer, &next) {
+        return refused;
+    }
+    let Some(_waits) = page.waiting.if_room(peer, &name) else {
         return asked(
             StatusCode::SERVICE_UNAVAILABLE,
             &next,
@@ -95,12 +115,9 @@ pub(crate) async fn enter(State(page): State<Arc<Page>>, Form(given): Form<Crede
         );
     };
     let Ok(_turn) = page.checking.acquire().await else { return StatusCode::SERVICE_UNAVAILABLE.into_response() };
-    let wait = page.throttle.lock().unwrap_or_else(PoisonError::into_inner).wait(page.clock.now().at, &name);
-    if let Some(wait) = wait {
-        let text = format!("Wrong before: try again in {} s.", wait.as_secs() + 1);
-        let mut response = asked(StatusCode::TOO_MANY_REQUESTS, &next, Some(&text));
-        response.headers_mut().extend([(header::RETRY_AFTER, HeaderValue::from(wait.as_secs() + 1))]);
-        return response;
+    // One that came before may have failed meanwhile.
+    if let Some(refused) = refused(&page, &name, peer, &next) {
+        return refused;
     }
     let (hash, role) = {
         let access = page.access.lock().unwrap_or_else(PoisonError::into_inner);
@@ -112,12 +129,26 @@ pub(crate) async fn enter(State(page): State<Arc<Page>>, Form(given): Form<Crede
     let now = page.clock.now().at;
     let mut throttle = page.throttle.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(role) = role.filter(|_| checked.unwrap_or(false)) else {
-        throttle.failed(now, &name);
-        return asked(StatusCode::UNAUTHORIZED, &next, Some("Name or password is wrong."));
+        throttle.failed(now, &name, peer);
+        return wrong(&next);
     };
-    throttle.succeeded(&name);
+    throttle.succeeded(&name, peer);
     drop(throttle);
     enter_as(&page, Visitor { name: Some(name), role }, own_path(&next))
+}
+
+fn wrong(next: &str) -> Response {
+    asked(StatusCode::UNAUTHORIZED, next, Some("Name or password is wrong."))
+}
+
+/// The answer to who guessed wrong and has to wait.
+fn refused(page: &Page, name: &str, peer: Peer, next: &str) -> Option<Response> {
+    let now = page.clock.now().at;
+    let wait = page.throttle.lock().unwrap_or_else(PoisonError::into_inner).wait(now, name, peer)?;
+    let text = format!("Wrong before: try again in {} s.", wait.as_secs() + 1);
+    let mut response = asked(StatusCode::TOO_MANY_REQUESTS, next, Some(&text));
+    response.headers_mut().extend([(header::RETRY_AFTER, HeaderValue::from(wait.as_secs() + 1))]);
+    Some(response)
 }
 
 fn enter_as(page: &Page, visitor: Visitor, next: &str) -> Response {
@@ -149,20 +180,40 @@ fn with_cookie(cookie: &str, next: &str) -> Response {
     }
 }
 
-/// Somebody waits for a check.
-struct Waits<'a>(&'a AtomicUsize);
+/// Who waits for a check, and where they came from. Bounded by [`WAITING`].
+#[derive(Debug, Default)]
+pub(crate) struct Waiting(Mutex<HashMap<(Peer, String), usize>>);
 
-impl<'a> Waits<'a> {
-    fn if_room(count: &'a AtomicUsize) -> Option<Self> {
-        // The one that is checked counts, too.
-        let waits = Self(count);
-        (count.fetch_add(1, Ordering::Relaxed) <= WAITING).then_some(waits)
+/// Somebody waits for a check, until this is dropped.
+struct Waits<'a> {
+    all: &'a Waiting,
+    who: (Peer, String),
+}
+
+impl Waiting {
+    fn if_room(&self, peer: Peer, name: &str) -> Option<Waits<'_>> {
+        let who = (peer, name.to_owned());
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_room = waiting.values().sum::<usize>() < WAITING
+            && waiting.get(&who).is_none_or(|count| *count < WAITING_OF_ONE);
+        if !is_room {
+            return None;
+        }
+        *waiting.entry(who.clone()).or_default() += 1;
+        drop(waiting);
+        Some(Waits { all: self, who })
     }
 }
 
 impl Drop for Waits<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        let mut waiting = self.all.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = waiting.get_mut(&self.who) {
+            *count -= 1;
+            if *count == 0 {
+                waiting.remove(&self.who);
+            }
+        }
     }
 }
 
@@ -176,18 +227,22 @@ mod tests {
             assert_eq!(own_path(own), own);
         }
         let long = format!("/{}", "x".repeat(3000));
-        for foreign in ["", "//evil.example", "https://evil.example", "/\\evil.example", "/a\r\nb", &long] {
+        for foreign in ["", "//evil.example", "https://evil.example", "/\\evil.example", "/a\r\nb", "/\t/evil.example", "/ü", "/a b", &long] {
             assert_eq!(own_path(foreign), "/", "{foreign}");
         }
     }
 
     #[test]
-    fn four_may_be_there_at_once() {
-        let count = AtomicUsize::new(0);
-        let there: Vec<_> = (0..10).map(|_| Waits::if_room(&count)).collect();
-        assert_eq!(there.iter().flatten().count(), 1 + WAITING);
+    fn who_waits_for_one_name_keeps_nobody_else_out() {
+        let waiting = Waiting::default();
+        let near = Peer::Address(std::net::Ipv4Addr::LOCALHOST.into());
+        let mut there: Vec<_> = (0..10).filter_map(|_| waiting.if_room(near, "anna")).collect();
+        assert_eq!(there.len(), WAITING_OF_ONE);
+        assert!(waiting.if_room(near, "otto").is_some() && waiting.if_room(Peer::Local, "anna").is_some());
+        there.extend((0..100).filter_map(|number| waiting.if_room(near, &number.to_string())));
+        assert_eq!(there.len(), WAITING);
         drop(there);
-        assert_eq!(count.load(Ordering::Relaxed), 0);
+        assert!(waiting.0.lock().unwrap().is_empty(), "who went waits no more");
     }
 
     #[test]

@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex, atomic::AtomicUsize};
 use tokio::sync::Semaphore;
 
 use super::{
-    access::{Access, Peer, Proxy, hosts::Hosts, password::Throttle, secret::Hashed, sessions::Sessions},
+    access::{Access, Peer, Proxy, hosts::Hosts, secret::Hashed, sessions::Sessions, throttle::Throttle},
     dead_letters::{DeadLetters, Source},
     history::History,
+    login::Waiting,
     mask::Mask,
     office::Office,
 };
@@ -23,8 +24,8 @@ pub(crate) struct Page {
     pub(crate) throttle: Mutex<Throttle>,
     /// One password is checked at a time.
     pub(crate) checking: Semaphore,
-    /// How many wait for that.
-    pub(crate) waiting: AtomicUsize,
+    /// Who waits for that.
+    pub(crate) waiting: Waiting,
     pub(crate) office: Arc<Office>,
     pub(crate) clock: Clock,
     /// Streams that are open.
@@ -71,7 +72,7 @@ impl Page {
             }),
             throttle: Mutex::default(),
             checking: Semaphore::new(1),
-            waiting: AtomicUsize::new(0),
+            waiting: Waiting::default(),
             office,
             clock: Clock::start(),
             streams: AtomicUsize::new(0),

@@ -19,8 +19,8 @@ use super::{
 };
 use crate::config::dashboard::Role;
 
-/// Bytes of a request's body, at most.
-const BODY: usize = 1024 * 1024;
+/// Bytes of a request's body, at most: a form with a name, a password and an address has less. Who sends it may be anybody.
+const BODY: usize = 16 * 1024;
 
 /// What a request needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

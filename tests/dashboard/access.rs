@@ -114,6 +114,18 @@ fn people_log_in_with_their_names() {
     let waits = enter("name=anna&password=correct+horse");
     assert_eq!(waits.status, 429, "a name that failed waits, whatever comes then: {}", waits.head);
     assert!(header(&waits, "retry-after").is_some());
+    // What somebody else guessed from elsewhere is nothing to her: it is her second try from here alone that waits.
+    let elsewhere = from_elsewhere(&page, "name=anna&password=correct+horse");
+    assert!(elsewhere.starts_with("HTTP/1.1 303") && elsewhere.contains("set-cookie: "), "{elsewhere}");
+    // What can be nobody's is not kept: no pause follows it.
+    for body in [
+        format!("name={}&password=x", "n".repeat(101)),
+        format!("name=otto&password={}", "p".repeat(1025)),
+        format!("name=otto&password={}", "p".repeat(1025)),
+    ] {
+        assert_eq!(enter(&body).status, 401);
+    }
+    assert_eq!(enter(&format!("name={}&password=x", "n".repeat(20_000))).status, 413);
     for wrong in ["name=nobody&password=correct+horse", "name=&password=", "name=Anna&password=correct+horse"] {
         let answer = enter(wrong);
         assert!(answer.status == 401 && header(&answer, "set-cookie").is_none(), "{wrong}: {}", answer.head);
@@ -121,6 +133,8 @@ fn people_log_in_with_their_names() {
     let foreign = page.ask("POST", "/enter", "Origin: http://evil.example\r\n", "name=otto&password=correct+horse");
     assert_eq!(foreign.status, 403);
     assert_eq!(page.ask("POST", "/enter", "", "name=otto&password=correct+horse").status, 403);
+    let led_away = enter("name=otto&password=correct+horse&next=%2F%09%2Fevil.example");
+    assert_eq!((led_away.status, header(&led_away, "location")), (303, Some("/")));
     let entered = enter("name=otto&password=correct+horse&next=%2Fschedules");
     assert_eq!((entered.status, header(&entered, "location")), (303, Some("/schedules")));
     let cookie = header(&entered, "set-cookie").expect("a cookie");
@@ -134,6 +148,28 @@ fn people_log_in_with_their_names() {
     let log = page.process.log().text();
     assert!(!log.contains("correct horse") && !log.contains("argon2id"), "{log}");
     page.end();
+}
+
+/// What a form is answered that comes from another address of this machine.
+fn from_elsewhere(page: &Page, body: &str) -> String {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().expect("a runtime");
+    let stream = runtime.block_on(async {
+        let socket = tokio::net::TcpSocket::new_v4()?;
+        socket.bind(([127, 0, 0, 2], 0).into())?;
+        socket.connect(page.site.0).await?.into_std()
+    });
+    let mut stream = stream.expect("it listens");
+    stream.set_nonblocking(false).expect("a socket");
+    stream.set_read_timeout(Some(http::SOON)).expect("a socket");
+    let (host, length) = (page.site.0, body.len());
+    let text = format!(
+        "POST /enter HTTP/1.1\r\nHost: {host}\r\nOrigin: http://{host}\r\nConnection: close\r\n\
+         Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {length}\r\n\r\n{body}"
+    );
+    stream.write_all(text.as_bytes()).expect("it takes that");
+    let mut answer = String::new();
+    std::io::Read::read_to_string(&mut stream, &mut answer).expect("text");
+    answer
 }
 
 #[test]
@@ -180,7 +216,6 @@ fn a_unix_socket_is_its_owners() {
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     process.signal(nix::sys::signal::Signal::SIGINT);
     assert_eq!(process.wait().0, 0);
-    let _ = http::SOON;
 }
 
 #[test]

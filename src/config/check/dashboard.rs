@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::address::address;
 use crate::config::{
-    dashboard::{Dashboard, Listen, Proxy, Role, Secret, User},
+    dashboard::{Dashboard, LONGEST_NAME, Listen, Proxy, Role, Secret, User},
     reader::{Item, Section},
 };
 
@@ -16,8 +16,6 @@ pub(super) const USER: &[&str] = &["password", "role"];
 pub(super) const PROXY: &[&str] = &["from", "user_header", "secret_header", "secret", "role"];
 
 const ROLES: [(&str, Role); 3] = [("look", Role::Look), ("work", Role::Work), ("all", Role::All)];
-/// Bytes of a user's name, at most.
-const LONGEST_NAME: usize = 100;
 
 /// The section, if it is there: then the master keeps the page's process.
 pub(super) fn read(top: &Section<'_>) -> Option<Dashboard> {

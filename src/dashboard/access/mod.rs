@@ -14,6 +14,7 @@ pub(crate) mod hosts;
 pub(crate) mod password;
 pub(crate) mod secret;
 pub(crate) mod sessions;
+pub(crate) mod throttle;
 pub(crate) mod visitor;
 
 use std::net::IpAddr;
@@ -21,11 +22,11 @@ use std::net::IpAddr;
 use self::{hosts::Hosts, secret::Hashed, sessions::Sessions, visitor::Visitor};
 use crate::{
     clock::Instant,
-    config::dashboard::{Role, User},
+    config::dashboard::{LONGEST_NAME, Role, User},
 };
 
 /// Where a connection came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Peer {
     /// Over the network.
     Address(IpAddr),
@@ -69,9 +70,8 @@ pub(crate) struct Proxy {
 #[derive(Debug)]
 pub(crate) struct Access {
     pub(crate) hosts: Hosts,
-    /// The key of this process.
+    /// The key of this process. With users it is for programs alone.
     pub(crate) key: Hashed,
-    /// With users the key is for programs alone.
     pub(crate) users: Vec<User>,
     pub(crate) proxy: Option<Proxy>,
     pub(crate) sessions: Sessions,
@@ -130,7 +130,7 @@ impl Access {
             (Peer::Address(address), Some(proxy)) => address.to_canonical() == proxy,
             _ => false,
         };
-        let is_name = !name.is_empty() && name.len() <= 100 && !name.chars().any(char::is_control);
+        let is_name = !name.is_empty() && name.len() <= LONGEST_NAME && !name.chars().any(char::is_control);
         if !is_peer || !is_name || !proxy.secret.is_of(secret) {
             return None;
         }

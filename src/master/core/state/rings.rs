@@ -13,6 +13,7 @@ use foldhash::fast::RandomState;
 
 use crate::{
     clock::{Instant, Timestamp},
+    redact::redact,
     task::{Exit, Failure, Reason},
     text,
     transport::dead_letter::fingerprint,
@@ -113,7 +114,8 @@ impl Cause {
         Self {
             reason: failure.reason,
             fingerprint: fingerprint(failure.reason.as_str(), &failure.error),
-            error: text::cut(&failure.error, ERROR).to_owned(),
+            // First redacted, then cut: half an address may show a password as its end.
+            error: text::cut(&redact(&failure.error), ERROR).to_owned(),
             exit: failure.exit.clone(),
             oom: failure.oom,
             max_rss_bytes: failure.max_rss_bytes,
