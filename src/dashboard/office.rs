@@ -62,10 +62,14 @@ pub(crate) type Recorder = Box<dyn FnMut(&Heard<'_>) + Send>;
 /// What a round heard of ends.
 pub(crate) struct Heard<'a> {
     pub(crate) now: Timestamp,
-    /// Tells one run of the master from another: its process and when it began.
-    pub(crate) run: (u64, i64),
+    /// The run of the master, as it names it.
+    pub(crate) run: &'a str,
+    /// When it began, as far as the wall clock tells.
+    pub(crate) began: Timestamp,
     pub(crate) host: &'a str,
     pub(crate) records: &'a [Value],
+    /// Records that were gone before they were asked for.
+    pub(crate) lost: u64,
     /// The answer to `counters`.
     pub(crate) counters: &'a Value,
 }
@@ -184,7 +188,7 @@ impl Office {
                 return Snapshot { at: Clock::wall(), unreachable: Some(error), ..(*before).clone() };
             }
         };
-        self.series.lock().unwrap_or_else(PoisonError::into_inner).push(now, &counters);
+        self.series.lock().unwrap_or_else(PoisonError::into_inner).push(Clock::steady(), &counters);
         self.hear(known, recorder, now, &counters);
         let mut next = Snapshot { at: now, unreachable: None, counters, ..(*before).clone() };
         if is_looked_at || is_first {
@@ -195,36 +199,37 @@ impl Office {
     }
 
     fn hear(&self, known: &mut Known, recorder: &mut Recorder, now: Timestamp, counters: &Value) {
-        let pid = counters["pid"].as_u64().unwrap_or_default();
-        let up = (counters["uptime_seconds"].as_f64().unwrap_or_default() * 1000.0) as i64;
-        let began = now.0.saturating_sub(up);
-        // The wall clock may be set, and the machine may sleep: a run is another one whose time begins anew.
-        if known.run.0 != pid || up < known.up {
-            *known = Known { run: (pid, began), ..Known::default() };
+        let run = counters["run"].as_str().unwrap_or_default();
+        if known.run != run {
+            *known = Known { run: run.to_owned(), last: None };
         }
-        known.up = up;
+        let (mut records, mut lost) = (Vec::new(), 0);
         for _ in 0..ROUNDS {
-            let Ok(told) = self.ask(&Command::Events { after: known.last, most: Some(RECORDS) }) else { return };
-            let records = told["records"].as_array().map(Vec::as_slice).unwrap_or_default();
-            let host = counters["host"].as_str().unwrap_or_default();
-            recorder(&Heard { now, run: known.run, host, records, counters });
-            let last = records.last().and_then(|record| record["number"].as_u64());
-            known.last = last.unwrap_or(known.last);
-            if records.len() < RECORDS {
-                return;
+            let after = known.last.unwrap_or_default();
+            let Ok(mut told) = self.ask(&Command::Events { after, most: Some(RECORDS) }) else { break };
+            let Value::Array(more) = told["records"].take() else { break };
+            // What was before the first question nobody waited for.
+            lost += told["lost"].as_u64().filter(|_| known.last.is_some()).unwrap_or_default();
+            let (count, last) = (more.len(), more.last().and_then(|record| record["number"].as_u64()));
+            known.last = Some(last.unwrap_or(after));
+            records.extend(more);
+            if count < RECORDS {
+                break;
             }
         }
+        let host = counters["host"].as_str().unwrap_or_default();
+        let up = (counters["uptime_seconds"].as_f64().unwrap_or_default() * 1000.0) as i64;
+        let began = Timestamp(now.0.saturating_sub(up));
+        recorder(&Heard { now, run, began, host, records: &records, lost, counters });
     }
 }
 
 /// Of the master that answers.
 #[derive(Debug, Default)]
 struct Known {
-    run: (u64, i64),
-    /// How long it runs, in milliseconds.
-    up: i64,
-    /// The number of the last record that was told.
-    last: u64,
+    run: String,
+    /// The number of the last record that was told; `None`: none was asked for.
+    last: Option<u64>,
 }
 
 #[expect(clippy::disallowed_methods, reason = "a question each second is what this thread is for")]

@@ -21,8 +21,8 @@ use crate::file_owner;
 
 /// Says in the file's first page whose it is: `asyh`.
 const APPLICATION: i64 = 0x6173_7968;
-/// The form of the file. Another one is begun anew, by whoever removes the file.
-const VERSION: i64 = 1;
+/// The form of the file. One of another form is left alone until a person removes it.
+const VERSION: i64 = 2;
 /// Bytes of a page, as SQLite makes them.
 pub(super) const PAGE: u64 = 4096;
 /// How long the other side of the file may keep it.
@@ -44,7 +44,7 @@ CREATE TABLE counts (
     PRIMARY KEY (step, outcome, host, queue, kind)
 ) WITHOUT ROWID;
 -- Runs of masters, and what was heard of them last: another page that goes on counts nothing twice.
-CREATE TABLE runs (id INTEGER PRIMARY KEY, host TEXT NOT NULL, pid INTEGER NOT NULL, began INTEGER NOT NULL, last INTEGER NOT NULL);
+CREATE TABLE runs (id INTEGER PRIMARY KEY, host TEXT NOT NULL, name TEXT NOT NULL, last INTEGER NOT NULL);
 CREATE TABLE seen (
     run INTEGER NOT NULL, queue TEXT NOT NULL, done INTEGER NOT NULL, snoozed INTEGER NOT NULL, released INTEGER NOT NULL,
     retried INTEGER NOT NULL, dead INTEGER NOT NULL, PRIMARY KEY (run, queue)
@@ -151,7 +151,7 @@ pub(super) fn open_writing(path: &Path, bytes: u64) -> Result<Opened, Fault> {
     } else {
         check(&connection)?;
     }
-    // Of a process that dies at once the file stays whole; after a loss of power it may be damaged, and is begun anew.
+    // Of a process that dies at once the file stays whole; after a loss of power it may be damaged, which is told: a person removes it, and a new one is begun.
     connection.execute_batch("PRAGMA synchronous = OFF")?;
     connection.query_row("PRAGMA journal_mode = TRUNCATE", [], |_| Ok(()))?;
     connection.query_row(&format!("PRAGMA max_page_count = {}", bytes / PAGE), [], |_| Ok(()))?;
@@ -280,7 +280,7 @@ mod tests {
 
         let later = folder.path().join("later");
         drop(open_writing(&later, 1 << 20).unwrap());
-        Connection::open(&later).unwrap().execute_batch("PRAGMA user_version = 2").unwrap();
+        Connection::open(&later).unwrap().execute_batch("PRAGMA user_version = 99").unwrap();
         let fault = open_writing(&later, 1 << 20).unwrap_err();
         assert!(fault.in_words(&later).contains("of another version of the program: remove it"), "{fault:?}");
 

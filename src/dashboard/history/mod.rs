@@ -40,8 +40,8 @@ pub(crate) use self::{
 use super::office::Heard;
 use crate::text;
 
-/// Rounds that may wait for the file: about half a minute.
-const WAITING: usize = 32;
+/// Rounds that may wait for the file, each of a second: longer than a reader may keep it.
+const WAITING: usize = 8;
 
 /// The history as pages see it.
 #[derive(Debug)]
@@ -49,7 +49,7 @@ pub(crate) struct History {
     path: PathBuf,
     reader: Mutex<Option<(Connection, Number)>>,
     state: Mutex<State>,
-    /// Ends that came faster than the file takes them.
+    /// Ends that came faster than they were asked for, or than the file takes them.
     dropped: AtomicU64,
 }
 
@@ -129,7 +129,7 @@ impl History {
         });
         let missing = state.missing.saturating_add(self.dropped.load(Ordering::Relaxed));
         let missing =
-            (missing > 0).then(|| format!("Ends that could not be written since this page began: {missing}."));
+            (missing > 0).then(|| format!("Ends that were told and are not listed since this page began: {missing}."));
         [trouble, held, missing].into_iter().flatten().collect()
     }
 
@@ -163,11 +163,13 @@ impl Record {
         let count = ends.len() as u64;
         let batch = Batch {
             now: heard.now,
-            run: heard.run,
+            run: text::cut(heard.run, NAME).to_owned(),
+            began: heard.began,
             host: text::cut(heard.host, NAME).to_owned(),
             ends,
             counters: heard.counters.clone(),
         };
+        self.history.dropped.fetch_add(heard.lost, Ordering::Relaxed);
         if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = self.batches.try_send(batch) {
             self.history.dropped.fetch_add(count, Ordering::Relaxed);
         }

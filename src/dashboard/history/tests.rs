@@ -15,13 +15,14 @@ const HOUR: i64 = 3_600_000;
 struct Told {
     number: u64,
     counts: Counts,
-    run: (u64, i64),
+    run: &'static str,
+    began: Timestamp,
     waiting: Vec<Value>,
 }
 
 impl Told {
     fn new() -> Self {
-        Self { number: 0, counts: Counts::default(), run: (7, NOW.0 - 1000), waiting: Vec::new() }
+        Self { number: 0, counts: Counts::default(), run: "first", began: Timestamp(NOW.0 - 1000), waiting: Vec::new() }
     }
 
     fn end(&mut self, id: &str, outcome: Outcome) {
@@ -48,7 +49,8 @@ impl Told {
         let [done, snoozed, released, retried, dead] = self.counts;
         Batch {
             now,
-            run: self.run,
+            run: self.run.to_owned(),
+            began: self.began,
             host: "a".to_owned(),
             ends: records.iter().filter_map(End::of).collect(),
             counters: json!({ "queues": { "q": {
@@ -151,10 +153,10 @@ fn another_page_goes_on_where_the_last_one_was() {
     told.end("a", Outcome::Done);
     let first = told.batch(NOW);
     kept.take(&first);
-    // It hears again what the master still has, and reckons the beginning of the run from another answer.
+    // It hears again what the master still has. The machine slept, or its clock was set: the same run seems to have begun at another time.
     let path = kept.history.path.clone();
     kept.writer = Writer::new(path, Limits::DEFAULT);
-    told.run.1 += 700;
+    told.began = Timestamp(NOW.0 + 10 * HOUR);
     told.end("b", Outcome::Done);
     let mut second = told.batch(Timestamp(NOW.0 + 5000));
     second.ends.splice(0..0, first.ends);
@@ -162,9 +164,9 @@ fn another_page_goes_on_where_the_last_one_was() {
     assert_eq!(kept.all(&Wanted::default()), ["b", "a"]);
     assert_eq!(kept.list(&Wanted::default()).total[0], 2);
     // A master that is started again counts from nothing.
-    let mut told = Told { run: (7, NOW.0 + 60_000), ..Told::new() };
+    let mut told = Told { run: "second", ..Told::new() };
     told.end("c", Outcome::Done);
-    kept.take(&told.batch(Timestamp(NOW.0 + 61_000)));
+    kept.take(&told.batch(Timestamp(NOW.0 + 5001)));
     assert_eq!(kept.all(&Wanted::default()), ["c", "b", "a"]);
     assert_eq!(kept.list(&Wanted::default()).total[0], 3);
 }
@@ -250,7 +252,7 @@ fn where_there_is_no_room_it_is_said_and_goes_on_when_there_is() {
     kept.take(&told.batch(NOW));
     let notes = kept.history.notes();
     assert!(notes[0].contains("there is no room for more in the file"), "{notes:?}");
-    assert_eq!(notes[1], "Ends that could not be written since this page began: 1.");
+    assert_eq!(notes[1], "Ends that were told and are not listed since this page began: 1.");
     assert!(kept.history.list(&Wanted::default(), None, 3).is_err());
     let path = kept.history.path.clone();
     kept.writer = Writer::new(path, Limits::DEFAULT);
@@ -258,7 +260,7 @@ fn where_there_is_no_room_it_is_said_and_goes_on_when_there_is() {
     kept.take(&told.batch(Timestamp(NOW.0 + 60_000)));
     assert_eq!(kept.list(&Wanted::default()).total[0], 2);
     assert_eq!(kept.all(&Wanted::default()), ["b"]);
-    assert_eq!(kept.history.notes(), ["Ends that could not be written since this page began: 1."]);
+    assert_eq!(kept.history.notes(), ["Ends that were told and are not listed since this page began: 1."]);
 }
 
 #[test]
@@ -325,7 +327,15 @@ fn what_comes_faster_than_it_is_written_is_dropped_and_counted() {
         told.end(&number.to_string(), Outcome::Done);
         let records = std::mem::take(&mut told.waiting);
         let counters = told.batch(NOW).counters;
-        record.take(&Heard { now: NOW, run: told.run, host: "a", records: &records, counters: &counters });
+        record.take(&Heard {
+            now: NOW,
+            run: told.run,
+            began: told.began,
+            host: "a",
+            records: &records,
+            lost: 0,
+            counters: &counters,
+        });
     }
     busy.execute_batch("ROLLBACK").unwrap();
     drop(record);
@@ -333,6 +343,6 @@ fn what_comes_faster_than_it_is_written_is_dropped_and_counted() {
     let dropped = history.dropped.load(Ordering::Relaxed);
     // One is in the thread's hands.
     assert!((all - WAITING as u64 - 1..=all - WAITING as u64).contains(&dropped), "{dropped}");
-    assert_eq!(history.notes(), [format!("Ends that could not be written since this page began: {dropped}.")]);
+    assert_eq!(history.notes(), [format!("Ends that were told and are not listed since this page began: {dropped}.")]);
     assert_eq!(history.list(&Wanted::default(), None, 3).unwrap().listed[0], all - dropped);
 }

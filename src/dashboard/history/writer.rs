@@ -15,8 +15,6 @@ use super::{
 };
 use crate::clock::Timestamp;
 
-/// Two moments at which a run began are one if they differ by less, in milliseconds: each answer took its time.
-const SAME: i64 = 5000;
 /// Between two looks for what is too old, in milliseconds.
 const TIDY: i64 = 60_000;
 /// After the file could not be opened, in milliseconds.
@@ -32,7 +30,8 @@ const FREE: i64 = 64;
 #[derive(Debug)]
 pub(super) struct Batch {
     pub(super) now: Timestamp,
-    pub(super) run: (u64, i64),
+    pub(super) run: String,
+    pub(super) began: Timestamp,
     pub(super) host: String,
     pub(super) ends: Vec<End>,
     pub(super) counters: Value,
@@ -61,8 +60,7 @@ struct Open {
 struct Run {
     id: i64,
     host: String,
-    /// Its process, and when it began.
-    life: (u64, i64),
+    name: String,
     /// The number of the last end that was taken.
     last: u64,
     seen: BTreeMap<String, Counts>,
@@ -70,7 +68,7 @@ struct Run {
 
 impl Run {
     fn is_of(&self, batch: &Batch) -> bool {
-        self.host == batch.host && self.life == batch.run
+        self.host == batch.host && self.name == batch.run
     }
 }
 
@@ -133,7 +131,7 @@ impl Open {
         let mut run = run.unwrap_or_else(|| Run {
             id: 0,
             host: batch.host.clone(),
-            life: batch.run,
+            name: batch.run.clone(),
             last: 0,
             seen: BTreeMap::new(),
         });
@@ -163,7 +161,7 @@ impl Open {
         transaction.execute("UPDATE runs SET last = ? WHERE id = ?", params![run.last as i64, run.id])?;
         for (queue, tally, counts, is_first) in news {
             // What was counted before the first look happened at some time since the master began.
-            let step = if is_first { step(Timestamp(batch.run.1)).min(step_now) } else { step_now };
+            let step = if is_first { step(batch.began).min(step_now) } else { step_now };
             for (outcome, count) in Outcome::ALL.into_iter().zip(counts).filter(|(_, count)| *count > 0) {
                 let values = params![step, outcome as i64, batch.host, queue, tally.kind, count as i64];
                 transaction
@@ -200,11 +198,10 @@ impl Open {
 
 /// The run that a batch is of, as the file knows it.
 fn found(connection: &Connection, batch: &Batch) -> rusqlite::Result<Option<Run>> {
-    let (pid, began) = (batch.run.0 as i64, batch.run.1);
     let found = connection
         .query_row(
-            "SELECT id, last FROM runs WHERE host = ? AND pid = ? AND began BETWEEN ? AND ? ORDER BY id DESC LIMIT 1",
-            params![batch.host, pid, began.saturating_sub(SAME), began.saturating_add(SAME)],
+            "SELECT id, last FROM runs WHERE host = ? AND name = ? ORDER BY id DESC LIMIT 1",
+            params![batch.host, batch.run],
             |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)),
         )
         .optional()?;
@@ -220,14 +217,11 @@ fn found(connection: &Connection, batch: &Batch) -> rusqlite::Result<Option<Run>
         }
         seen.insert(row.get(0)?, counts);
     }
-    Ok(Some(Run { id, host: batch.host.clone(), life: batch.run, last: last.unsigned_abs(), seen }))
+    Ok(Some(Run { id, host: batch.host.clone(), name: batch.run.clone(), last: last.unsigned_abs(), seen }))
 }
 
 fn insert_run(transaction: &Connection, batch: &Batch) -> rusqlite::Result<i64> {
-    transaction.execute(
-        "INSERT INTO runs (host, pid, began, last) VALUES (?, ?, ?, 0)",
-        params![batch.host, batch.run.0 as i64, batch.run.1],
-    )?;
+    transaction.execute("INSERT INTO runs (host, name, last) VALUES (?, ?, 0)", params![batch.host, batch.run])?;
     let id = transaction.last_insert_rowid();
     transaction.execute("DELETE FROM runs WHERE id <= ?", [id - RUNS])?;
     transaction.execute("DELETE FROM seen WHERE run <= ?", [id - RUNS])?;

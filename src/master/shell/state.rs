@@ -9,6 +9,8 @@ use std::{
     time::Duration,
 };
 
+use uuid::Uuid;
+
 use super::{
     celery::Celery,
     jobs::Jobs,
@@ -100,6 +102,8 @@ pub(in crate::master) struct Shell {
     pub(super) celery: Celery,
     /// The coordinator of the jobs.
     pub(super) jobs: Jobs,
+    /// Names this run of the master: neither a process id nor a moment does, which both come again.
+    pub(super) run: Uuid,
     /// What is in force, for whoever asks.
     pub(super) settings: serde_json::Value,
     /// The process of the page.
@@ -153,6 +157,7 @@ impl Shell {
             report: run.report,
             celery,
             jobs,
+            run: Uuid::now_v7(),
             settings: run.settings,
             page,
             kept_files,

@@ -52,6 +52,7 @@ impl Shell {
         json!({
             "pid": std::process::id(),
             "host": process::host(),
+            "run": self.run,
             "application": self.application,
             "uptime_seconds": self.core.elapsed().as_secs_f64(),
             "connected": connected,

@@ -35,6 +35,8 @@ fn counters_never_go_down_and_tell_what_happened() {
         assert_eq!(buckets.len(), bounds + 1);
         assert!(buckets.iter().filter_map(Value::as_u64).sum::<u64>() >= 20, "{foo}");
         assert_eq!((&foo["state"], &foo["slots"]["idle"]), (&json!("running"), &json!(1)));
+        assert_eq!(counters["run"], view(demo, "counters")["run"]);
+        assert!(counters["run"].as_str().is_some_and(|run| run.len() == 36), "{counters}");
         assert!(counters["uptime_seconds"].is_f64() && counters["connected"] == true, "{counters}");
         told(demo, &["stop"]);
         ends_with(master, 0);
