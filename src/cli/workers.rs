@@ -19,7 +19,7 @@ use super::{
 use crate::{
     celery::node,
     clock::Clock,
-    config::{self, Config, Sources},
+    config::{self, Config, Sources, dashboard::Secret},
     control::socket::{self, Socket},
     exit_code::{Code, Error},
     junit::Report,
@@ -157,7 +157,7 @@ fn page(
     for option in &global.set {
         arguments.extend(["--set".into(), option.into()]);
     }
-    Some(PageProcess { program, arguments, key })
+    Some(PageProcess { program, arguments, key: Secret(key) })
 }
 
 /// The settings as they are in force, and what they were read from: files, of which later ones win, and options, which win over all.

@@ -30,9 +30,12 @@ const PATIENCE: Duration = Duration::from_secs(2);
 impl Shell {
     pub(super) fn reap(&mut self) {
         loop {
-            let pids = &self.pids;
-            match process::next_exit(|pid| pids.contains_key(&pid)) {
-                Ok(Some(ended)) => self.reaped(ended),
+            let (pids, page) = (&self.pids, self.page.as_ref());
+            match process::next_exit(|pid| pids.contains_key(&pid) || page.is_some_and(|page| page.is_of(pid))) {
+                Ok(Some(ended)) => match page.filter(|page| page.is_of(ended.pid)) {
+                    Some(page) => page.ended(ended.exit),
+                    None => self.reaped(ended),
+                },
                 Ok(None) => break,
                 Err(error) => {
                     self.logger.line(Level::Error, MASTER, &format!("cannot wait for workers: {error}"));

@@ -92,7 +92,11 @@ impl Shell {
     }
 
     fn take_settings(&mut self, fresh: Fresh, requests: Vec<ReadRequest>) {
+        let is_other = self.settings != fresh.settings;
         self.settings = fresh.settings;
+        if let Some(page) = self.page.as_ref().filter(|_| is_other) {
+            page.restart();
+        }
         let pipelines = fresh.pipelines.iter().map(|pipeline| pipeline.name.clone()).collect();
         transport::tell(&*self.transport, fresh.protocols);
         let worked = fresh.queues.iter().map(|queue| queue.plan.settings.name.clone()).collect();
