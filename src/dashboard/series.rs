@@ -1,7 +1,7 @@
 //! Counts over time, for charts: what the master counts, each ten seconds for an hour and each minute for a day. Pure.
 //!
 //! A chart is made of differences of counts, so it is whole even where a list is not. A master that is started again counts from 0:
-//! what it says then is what happened since.
+//! what it says then is what happened since. Steps go by a clock that nobody sets.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -13,31 +13,37 @@ use crate::clock::Timestamp;
 pub(crate) const FINE: (i64, usize) = (10_000, 360);
 /// A coarse step, in milliseconds, and how many are kept: a day.
 pub(crate) const COARSE: (i64, usize) = (60_000, 1440);
+/// The times of tasks are kept by fine steps, for five minutes: they take the most room.
+const TIMES: (i64, usize) = (FINE.0, 30);
 /// Queues that are kept, at most.
 const QUEUES: usize = 1000;
 
 /// What happened in a queue in some time.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Step {
     pub(crate) done: u64,
     /// Attempts that failed, and dead letters.
     pub(crate) failed: u64,
-    /// Of the times that tasks waited, by bucket.
+}
+
+/// How many tasks took how long in some time, by bucket; empty: none did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Times {
     pub(crate) waited: Vec<u64>,
-    /// Of the times that tasks ran, by bucket.
     pub(crate) ran: Vec<u64>,
 }
 
-impl Step {
+impl Times {
     fn add(&mut self, other: &Self) {
-        self.done += other.done;
-        self.failed += other.failed;
         add(&mut self.waited, &other.waited);
         add(&mut self.ran, &other.ran);
     }
 }
 
 fn add(buckets: &mut Vec<u64>, more: &[u64]) {
+    if more.iter().all(|count| *count == 0) {
+        return;
+    }
     if buckets.len() < more.len() {
         buckets.resize(more.len(), 0);
     }
@@ -48,34 +54,32 @@ fn add(buckets: &mut Vec<u64>, more: &[u64]) {
 
 /// Steps of one length, the last one under way.
 #[derive(Clone, Debug, Default)]
-struct Line {
-    /// The number of the last step since 1970.
+struct Line<T> {
+    /// The number of the last step.
     at: i64,
-    steps: VecDeque<Step>,
+    steps: VecDeque<T>,
 }
 
-impl Line {
-    fn add(&mut self, now: Timestamp, (length, most): (i64, usize), step: &Step) {
+impl<T: Default> Line<T> {
+    /// The step of this moment.
+    fn at(&mut self, now: Timestamp, (length, most): (i64, usize)) -> Option<&mut T> {
         let at = now.0.div_euclid(length);
         if self.steps.is_empty() {
             self.at = at;
-            self.steps.push_back(Step::default());
+            self.steps.push_back(T::default());
         }
-        // A clock that was set back adds to the last step until it is there again.
         let gap = usize::try_from(at.saturating_sub(self.at)).unwrap_or(0);
         if gap > most {
             self.steps.clear();
         }
         for _ in 0..gap.min(most) {
-            self.steps.push_back(Step::default());
+            self.steps.push_back(T::default());
         }
         while self.steps.len() > most {
             self.steps.pop_front();
         }
         self.at = self.at.max(at);
-        if let Some(last) = self.steps.back_mut() {
-            last.add(step);
-        }
+        self.steps.back_mut()
     }
 }
 
@@ -103,27 +107,37 @@ impl Counted {
     }
 
     /// What happened since; from 0 if the counts went down.
-    fn since(&self, before: &Self) -> Step {
+    fn since(&self, before: &Self) -> (Step, Times) {
         let is_new = self.done < before.done || self.failed < before.failed;
         let before = if is_new { &Self::default() } else { before };
         let difference = |now: &[u64], before: &[u64]| {
             let before = before.iter().copied().chain(std::iter::repeat(0));
             now.iter().zip(before).map(|(now, before)| now.saturating_sub(before)).collect()
         };
-        Step {
-            done: self.done - before.done,
-            failed: self.failed - before.failed,
-            waited: difference(&self.waited, &before.waited),
-            ran: difference(&self.ran, &before.ran),
-        }
+        let step = Step { done: self.done - before.done, failed: self.failed - before.failed };
+        (step, Times { waited: difference(&self.waited, &before.waited), ran: difference(&self.ran, &before.ran) })
     }
 }
 
 #[derive(Clone, Debug, Default)]
 struct Queue {
     last: Option<Counted>,
-    fine: Line,
-    coarse: Line,
+    fine: Line<Step>,
+    coarse: Line<Step>,
+    times: Line<Times>,
+}
+
+impl Queue {
+    fn add(&mut self, now: Timestamp, (step, times): (Step, &Times)) {
+        for (line, of) in [(&mut self.fine, FINE), (&mut self.coarse, COARSE)] {
+            if let Some(last) = line.at(now, of) {
+                *last = Step { done: last.done + step.done, failed: last.failed + step.failed };
+            }
+        }
+        if let Some(last) = self.times.at(now, TIMES) {
+            last.add(times);
+        }
+    }
 }
 
 /// All queues over time.
@@ -135,20 +149,21 @@ pub(crate) struct Series {
 }
 
 impl Series {
-    /// Takes an answer to `counters`.
+    /// Takes an answer to `counters`, at this moment of a clock that nobody sets. A queue that is not told of any more is forgotten.
     pub(crate) fn push(&mut self, now: Timestamp, counters: &Value) {
+        let Some(told) = counters["queues"].as_object() else { return };
         self.bounds = counters["bounds_seconds"].as_array().into_iter().flatten().filter_map(Value::as_f64).collect();
-        for (name, queue) in counters["queues"].as_object().into_iter().flatten() {
+        self.queues.retain(|name, _| told.contains_key(name));
+        for (name, queue) in told {
             if self.queues.len() >= QUEUES && !self.queues.contains_key(name) {
                 continue;
             }
             let counted = Counted::of(queue);
             let known = self.queues.entry(name.clone()).or_default();
             // Of what was counted before the first look nobody knows when it was.
-            let step = known.last.as_ref().map_or_else(Step::default, |before| counted.since(before));
+            let (step, times) = known.last.as_ref().map(|before| counted.since(before)).unwrap_or_default();
             known.last = Some(counted);
-            known.fine.add(now, FINE, &step);
-            known.coarse.add(now, COARSE, &step);
+            known.add(now, (step, &times));
         }
     }
 
@@ -158,12 +173,17 @@ impl Series {
         line.into_iter().flat_map(|line| &line.steps)
     }
 
-    /// What happened in a queue within its last `count` fine steps, the one under way included.
-    pub(crate) fn recent(&self, queue: &str, count: usize) -> Step {
-        let mut sum = Step::default();
+    /// How many tasks of a queue were done within its last `count` fine steps, the one under way included.
+    pub(crate) fn done(&self, queue: &str, count: usize) -> u64 {
         let steps = self.queues.get(queue).map(|queue| &queue.fine.steps);
-        for step in steps.into_iter().flat_map(|steps| steps.iter().rev().take(count)) {
-            sum.add(step);
+        steps.into_iter().flat_map(|steps| steps.iter().rev().take(count)).map(|step| step.done).sum()
+    }
+
+    /// How long the tasks of a queue took in the last five minutes.
+    pub(crate) fn times(&self, queue: &str) -> Times {
+        let mut sum = Times::default();
+        for times in self.queues.get(queue).into_iter().flat_map(|queue| &queue.times.steps) {
+            sum.add(times);
         }
         sum
     }
@@ -206,26 +226,38 @@ mod tests {
         }
         assert_eq!(done(&series, false), [4, 6, 0, 1 + 4 + 1]);
         assert_eq!(done(&series, true), [16]);
-        assert_eq!(series.recent("foo", 2).done, 6);
-        // Set back by an hour.
-        series.push(Timestamp(-3_600_000), &counters(7, 0, &[]));
-        assert_eq!(done(&series, false), [4, 6, 0, 8]);
+        assert_eq!(series.done("foo", 2), 6);
     }
 
     #[test]
     fn what_is_kept_is_bounded() {
         let mut series = Series::default();
         for second in 0..10_000 {
-            series.push(Timestamp(second * 1000), &counters(second as u64, 0, &[]));
+            series.push(Timestamp(second * 1000), &counters(second as u64, 0, &[second as u64]));
         }
         assert_eq!((done(&series, false).len(), done(&series, true).len()), (FINE.1, 10_000 / 60 + 1));
+        assert_eq!(series.queues["foo"].times.steps.len(), TIMES.1);
         series.push(Timestamp(i64::MAX), &counters(20_000, 0, &[]));
         assert!(done(&series, false).len() <= FINE.1);
         let many: Value =
             (0..5000).map(|number| (number.to_string(), json!({}))).collect::<serde_json::Map<_, _>>().into();
         series.push(Timestamp(i64::MAX), &json!({ "queues": many }));
-        assert!(series.queues.len() <= QUEUES);
+        assert_eq!(series.queues.len(), QUEUES);
         series.push(Timestamp(0), &json!("nonsense"));
+        assert_eq!(series.queues.len(), QUEUES, "it tells of no queue, nor that there is none");
+        series.push(Timestamp(i64::MAX), &counters(1, 0, &[]));
+        assert_eq!(series.queues.keys().collect::<Vec<_>>(), ["foo"], "others are not told of any more");
+    }
+
+    #[test]
+    fn a_step_in_which_nothing_happened_takes_no_room() {
+        let mut series = Series::default();
+        for second in 0..1000 {
+            series.push(Timestamp(second * 1000), &counters(5, 0, &[5, 0, 0]));
+        }
+        let kept = &series.queues["foo"];
+        assert!(kept.times.steps.iter().all(|times| times.ran.capacity() + times.waited.capacity() == 0));
+        assert_eq!(size_of::<Step>(), 16);
     }
 
     #[test]
@@ -233,10 +265,13 @@ mod tests {
         let mut series = Series::default();
         series.push(Timestamp(0), &counters(0, 0, &[0, 0, 0]));
         series.push(Timestamp(1), &counters(10, 0, &[6, 3, 1]));
-        let ran = series.recent("foo", 1).ran;
+        let ran = series.times("foo").ran;
         assert_eq!(series.quantile(&ran, 0.5), Some(0.1));
         assert_eq!(series.quantile(&ran, 0.9), Some(1.0));
         assert_eq!(series.quantile(&ran, 0.99), None, "it is beyond all bounds");
         assert_eq!(series.quantile(&[], 0.5), None);
+        // Five minutes later it is no more.
+        series.push(Timestamp(310_000), &counters(10, 0, &[6, 3, 1]));
+        assert_eq!(series.times("foo"), Times::default());
     }
 }

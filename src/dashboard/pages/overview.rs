@@ -19,8 +19,6 @@ use crate::dashboard::{
 
 /// Fine steps that a rate is made of: half a minute.
 const RATE: usize = 3;
-/// Fine steps of times that are shown: five minutes.
-const TIMES: usize = 30;
 /// Failures that are shown.
 const FAILURES: usize = 5;
 /// Points of a small chart.
@@ -95,9 +93,8 @@ fn master(snapshot: &Snapshot) -> String {
 
 fn cells(name: &str, queue: &Value, snapshot: &Snapshot, series: &Series) -> Vec<Cell> {
     let cell = |what: &str, class, text: String| Cell { key: format!("{name}/{what}"), class, text };
-    let recent = series.recent(name, RATE);
-    let rate = recent.done as f64 / (RATE as f64 * FINE.0 as f64 / 1000.0);
-    let times = series.recent(name, TIMES);
+    let rate = series.done(name, RATE) as f64 / (RATE as f64 * FINE.0 as f64 / 1000.0);
+    let times = series.times(name);
     let both = |buckets: &[u64]| {
         let of = |share| series.quantile(buckets, share).map_or_else(|| "-".to_owned(), words::seconds);
         if buckets.iter().all(|count| *count == 0) { "-".to_owned() } else { format!("{} / {}", of(0.5), of(0.95)) }
