@@ -5,8 +5,24 @@ use std::{
     path::PathBuf,
 };
 
+use argon2::{Params, password_hash::phc::PasswordHash};
+
+/// Bytes of a hash: argon2's default. One that was cut somewhere is shorter.
+const SHORTEST_HASH: usize = 32;
+/// Memory that one check may take, in KiB.
+const LARGEST_HASH_KIB: u32 = 1 << 20;
 /// Bytes of a user's name, at most.
 pub(crate) const LONGEST_NAME: usize = 100;
+
+/// Whether a text is the hash of a password, whole, as `asynctask dashboard password` prints it.
+pub(crate) fn is_hash(text: &str) -> bool {
+    PasswordHash::new(text).is_ok_and(|hash| {
+        hash.algorithm.as_str() == "argon2id"
+            && hash.salt.is_some()
+            && hash.hash.is_some_and(|hash| hash.len() >= SHORTEST_HASH)
+            && Params::try_from(&hash).is_ok_and(|params| params.m_cost() <= LARGEST_HASH_KIB)
+    })
+}
 
 /// A text that no log and no error shows.
 #[derive(Clone, PartialEq, Eq)]

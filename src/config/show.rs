@@ -325,8 +325,9 @@ fn seconds(duration: Duration) -> Value {
     if duration.subsec_nanos() == 0 { duration.as_secs().into() } else { duration.as_secs_f64().into() }
 }
 
-/// What a password's hash is shown as: still the form of one.
-const HASH: &str = "$argon2id$***";
+/// What a password's hash is shown as: still the form of one, of a password that nobody knows.
+const HASH: &str =
+    "$argon2id$v=19$m=19456,t=2,p=1$hiddenhiddenhiddenhidden$hiddenhiddenhiddenhiddenhiddenhiddenhiddenhi";
 
 fn dashboard(dashboard: &Dashboard) -> Value {
     let user = |user: &User| {

@@ -82,7 +82,7 @@ pub(crate) async fn open(State(page): State<Arc<Page>>, Query(Link { key }): Que
             "this is not the key: `asynctask dashboard link` prints the link",
         );
     }
-    enter_as(&page, Visitor { name: None, role: Role::All }, "/")
+    enter_as(&page, Visitor { name: None, role: Role::All, has_session: true }, "/")
 }
 
 #[derive(Deserialize)]
@@ -134,7 +134,7 @@ pub(crate) async fn enter(
     };
     throttle.succeeded(&name, peer);
     drop(throttle);
-    enter_as(&page, Visitor { name: Some(name), role }, own_path(&next))
+    enter_as(&page, Visitor { name: Some(name), role, has_session: true }, own_path(&next))
 }
 
 fn wrong(next: &str) -> Response {
@@ -194,8 +194,8 @@ impl Waiting {
     fn if_room(&self, peer: Peer, name: &str) -> Option<Waits<'_>> {
         let who = (peer, name.to_owned());
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_room = waiting.values().sum::<usize>() < WAITING
-            && waiting.get(&who).is_none_or(|count| *count < WAITING_OF_ONE);
+        let is_room =
+            waiting.values().sum::<usize>() < WAITING && waiting.get(&who).is_none_or(|count| *count < WAITING_OF_ONE);
         if !is_room {
             return None;
         }
@@ -227,7 +227,17 @@ mod tests {
             assert_eq!(own_path(own), own);
         }
         let long = format!("/{}", "x".repeat(3000));
-        for foreign in ["", "//evil.example", "https://evil.example", "/\\evil.example", "/a\r\nb", "/\t/evil.example", "/ü", "/a b", &long] {
+        for foreign in [
+            "",
+            "//evil.example",
+            "https://evil.example",
+            "/\\evil.example",
+            "/a\r\nb",
+            "/\t/evil.example",
+            "/ü",
+            "/a b",
+            &long,
+        ] {
             assert_eq!(own_path(foreign), "/", "{foreign}");
         }
     }
@@ -247,6 +257,6 @@ mod tests {
 
     #[test]
     fn nobody_has_nobodys_password() {
-        assert!(!password::is_right("", NOBODY) && password::is_hash(NOBODY));
+        assert!(!password::is_right("", NOBODY) && crate::config::dashboard::is_hash(NOBODY));
     }
 }

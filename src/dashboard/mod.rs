@@ -16,6 +16,7 @@ pub(crate) mod answer;
 pub(crate) mod assets;
 pub(crate) mod dead_letters;
 pub(crate) mod history;
+pub(crate) mod large_answers;
 pub(crate) mod live;
 pub(crate) mod login;
 pub(crate) mod mask;

@@ -10,6 +10,7 @@ use super::{
     access::{Access, Peer, Proxy, hosts::Hosts, secret::Hashed, sessions::Sessions, throttle::Throttle},
     dead_letters::{DeadLetters, Source},
     history::History,
+    large_answers::LargeAnswers,
     login::Waiting,
     mask::Mask,
     office::Office,
@@ -35,6 +36,7 @@ pub(crate) struct Page {
     pub(crate) hide: Mask,
     pub(crate) history: Arc<History>,
     pub(crate) dead_letters: Arc<DeadLetters>,
+    pub(crate) large_answers: LargeAnswers,
     pub(crate) application: Application,
 }
 
@@ -58,7 +60,7 @@ impl Page {
         let proxy = settings.proxy.as_ref();
         Self {
             access: Mutex::new(Access {
-                hosts: Hosts::new(port, &settings.hosts, settings.url.as_deref()),
+                hosts: Hosts::new(&settings.hosts, settings.url.as_deref()),
                 key: Hashed::of(key),
                 users: settings.users.clone(),
                 proxy: proxy.map(|proxy| Proxy {
@@ -81,6 +83,7 @@ impl Page {
             hide: Mask::new(&settings.hide),
             history,
             dead_letters: DeadLetters::new(source),
+            large_answers: LargeAnswers::default(),
             application,
         }
     }

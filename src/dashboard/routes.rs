@@ -97,7 +97,7 @@ async fn guard(State((page, needs)): State<(Arc<Page>, Needs)>, mut request: Req
     };
     let changes = !matches!(*request.method(), Method::GET | Method::HEAD);
     let admitted = {
-        let headers = headers(&page, request.headers());
+        let headers = Headers { is_automatic: is_automatic(request.uri().path()), ..headers(&page, request.headers()) };
         let mut access = page.access.lock().unwrap_or_else(PoisonError::into_inner);
         let now = page.clock.now().at;
         match needs {
@@ -131,6 +131,11 @@ async fn guard(State((page, needs)): State<(Arc<Page>, Needs)>, mut request: Req
         }
         Err(why) => denied(&page, why, request.uri(), request.headers()),
     }
+}
+
+/// Whether the page's script asks for that, as long as a page is open, and no person does.
+fn is_automatic(path: &str) -> bool {
+    matches!(path, "/stream" | "/api/live")
 }
 
 /// Why a request is not served.
@@ -175,6 +180,7 @@ fn headers<'a>(page: &Page, headers: &'a HeaderMap) -> Headers<'a> {
         cookie: only(header::COOKIE.as_str()),
         authorization: only(header::AUTHORIZATION.as_str()),
         proxied: page.proxy_headers.as_ref().and_then(|(user, secret)| Some((only(user)?, only(secret)?))),
+        is_automatic: false,
     }
 }
 
@@ -238,7 +244,7 @@ mod tests {
 
     fn session(page: &Page, role: Role) -> String {
         let mut access = page.access.lock().unwrap();
-        let visitor = Visitor { name: Some(role.as_str().to_owned()), role };
+        let visitor = Visitor { name: Some(role.as_str().to_owned()), role, has_session: true };
         format!("{}={}", access.cookie.clone(), access.sessions.open(Instant::default(), visitor).unwrap())
     }
 
@@ -249,7 +255,7 @@ mod tests {
             for (path, status) in asked(&page, None, |request| request.header("Host", HOST)).await {
                 assert_eq!(status, StatusCode::UNAUTHORIZED, "{path}");
             }
-            for host in ["evil.example:5555", "127.0.0.1:5556", ""] {
+            for host in ["evil.example:5555", "127.0.0.1.evil.example", ""] {
                 for (path, status) in asked(&page, None, |request| request.header("Host", host)).await {
                     assert_eq!(status, StatusCode::MISDIRECTED_REQUEST, "{path}");
                 }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::address::address;
 use crate::config::{
-    dashboard::{Dashboard, LONGEST_NAME, Listen, Proxy, Role, Secret, User},
+    dashboard::{Dashboard, LONGEST_NAME, Listen, Proxy, Role, Secret, User, is_hash},
     reader::{Item, Section},
 };
 
@@ -91,10 +91,13 @@ fn users(section: &Section<'_>, has_proxy: bool) -> Vec<User> {
             let hash = item.text()?;
             // It may be the password itself.
             item.report.hide_at(item.node.place, hash);
-            if hash.starts_with("$argon2id$") {
+            if is_hash(hash) {
                 return Some(Secret(hash.to_owned()));
             }
-            item.problem("expected a hash of argon2id", Some("`asynctask dashboard password` makes one".to_owned()));
+            item.problem(
+                "expected a whole hash of argon2id",
+                Some("`asynctask dashboard password` makes one".to_owned()),
+            );
             None
         });
         Some(User { name: entry.key.clone(), password, role })

@@ -1,15 +1,14 @@
 //! Names under which the page may be asked for.
 //!
 //! A site of somebody else can have its own name lead to this machine, and its scripts then speak to us as to their own origin. Their
-//! `Host` is that name, so only addresses, `localhost` and names of the settings are ours.
+//! `Host` is that name, so only addresses, `localhost` and names of the settings are ours. The port does not matter: such a name has
+//! any, and a port that is forwarded to the page (`ssh -L`) is another one than its own.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// The allowed names.
 #[derive(Clone, Debug)]
 pub(crate) struct Hosts {
-    /// The port that it listens on; `None`: none, or a proxy's may be another one.
-    port: Option<u16>,
     /// Of the settings, in small letters.
     names: Vec<String>,
     /// The address under which people open it, as `https://ops.example`, where a proxy stands before it.
@@ -17,10 +16,13 @@ pub(crate) struct Hosts {
 }
 
 impl Hosts {
-    /// Those of a page that listens on this port.
-    pub(crate) fn new(port: Option<u16>, names: &[String], url: Option<&str>) -> Self {
+    /// Those of a page.
+    pub(crate) fn new(names: &[String], url: Option<&str>) -> Self {
         let small = |text: &str| text.trim_end_matches('/').to_ascii_lowercase();
-        Self { port, names: names.iter().map(|name| small(name)).collect(), url: url.map(small) }
+        Self {
+            names: names.iter().map(|name| small(name)).collect(),
+            url: url.map(|url| without_default_port(&small(url))),
+        }
     }
 
     /// Whether the value of a `Host` header is one of ours.
@@ -29,7 +31,7 @@ impl Hosts {
         if self.url.as_deref().and_then(|url| url.split_once("://")).is_some_and(|(_, authority)| authority == host) {
             return true;
         }
-        let Some((name, port)) = split(&host) else { return false };
+        let Some(name) = name_of(&host) else { return false };
         if self.names.iter().any(|known| known == name) {
             return true;
         }
@@ -38,8 +40,7 @@ impl Hosts {
                 .strip_prefix('[')
                 .and_then(|rest| rest.strip_suffix(']'))
                 .is_some_and(|name| name.parse::<Ipv6Addr>().is_ok());
-        let is_port = self.port.is_none_or(|own| port == Some(own) || (port.is_none() && own == 80));
-        (is_address || name == "localhost") && is_port
+        is_address || name == "localhost"
     }
 
     /// Whether an `Origin` is that of the page which was asked for under this `Host`.
@@ -50,17 +51,18 @@ impl Hosts {
     }
 }
 
-/// Name and port of an authority. An address of version 6 keeps its brackets.
-fn split(host: &str) -> Option<(&str, Option<u16>)> {
+/// An address as a browser says it, which leaves out the port that goes without saying.
+fn without_default_port(url: &str) -> String {
+    let port = if url.starts_with("https://") { ":443" } else { ":80" };
+    url.strip_suffix(port).unwrap_or(url).to_owned()
+}
+
+/// The name of an authority, if that is one. An address of version 6 keeps its brackets.
+fn name_of(host: &str) -> Option<&str> {
     let end = if host.starts_with('[') { host.find(']')? + 1 } else { host.find(':').unwrap_or(host.len()) };
     let (name, rest) = host.split_at(end);
-    match rest.strip_prefix(':') {
-        None if rest.is_empty() => Some((name, None)),
-        Some(port) if !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) => {
-            Some((name, Some(port.parse().ok()?)))
-        }
-        _ => None,
-    }
+    let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok();
+    (rest.is_empty() || rest.strip_prefix(':').is_some_and(is_port)).then_some(name)
 }
 
 #[cfg(test)]
@@ -69,13 +71,15 @@ mod tests {
 
     #[test]
     fn addresses_and_names_of_the_settings_are_ours() {
-        let hosts = Hosts::new(Some(5555), &["Ops.example".to_owned()], Some("https://jobs.example/"));
+        let hosts = Hosts::new(&["Ops.example".to_owned()], Some("https://jobs.example:443/"));
         for ours in [
             "127.0.0.1:5555",
             "localhost:5555",
             "LOCALHOST:5555",
             "[::1]:5555",
             "10.1.2.3:5555",
+            "127.0.0.1",
+            "localhost:8080",
             "ops.example",
             "ops.example:8080",
             "jobs.example",
@@ -85,8 +89,8 @@ mod tests {
         for foreign in [
             "",
             "evil.example:5555",
-            "127.0.0.1",
-            "127.0.0.1:80",
+            "127.0.0.1:",
+            "127.0.0.1:70000",
             "127.0.0.1:5555:5555",
             "127.0.0.1:5555@evil.example",
             "localhost.evil.example:5555",
@@ -103,7 +107,7 @@ mod tests {
 
     #[test]
     fn an_origin_is_the_pages_own_or_the_configured_one() {
-        let hosts = Hosts::new(Some(5555), &[], Some("https://jobs.example"));
+        let hosts = Hosts::new(&[], Some("https://jobs.example"));
         assert!(hosts.is_origin("http://127.0.0.1:5555", "127.0.0.1:5555"));
         assert!(hosts.is_origin("https://jobs.example", "10.0.0.1:5555"));
         for foreign in ["", "null", "http://127.0.0.1:5556", "https://127.0.0.1:5555", "http://jobs.example"] {

@@ -43,6 +43,8 @@ pub(crate) struct Headers<'a> {
     pub(crate) authorization: Option<&'a str>,
     /// The user, as the proxy says, and the secret that it shares with us.
     pub(crate) proxied: Option<(&'a str, &'a str)>,
+    /// The page's script asks by itself: nobody did anything.
+    pub(crate) is_automatic: bool,
 }
 
 /// Why a request is not served.
@@ -93,15 +95,16 @@ impl Access {
         changes: bool,
     ) -> Result<Visitor, Denied> {
         self.check_host(headers.host)?;
-        if let Some(key) = headers.authorization.and_then(|text| text.strip_prefix("Bearer ")) {
+        if let Some(key) = headers.authorization.and_then(|text| text.strip_prefix("Bearer "))
+            && self.key.is_of(key)
+        {
             // No browser adds that by itself: what says it was meant to.
-            return if self.key.is_of(key) {
-                Ok(Visitor { name: None, role: Role::All })
-            } else {
-                Err(Denied::Unknown)
-            };
+            return Ok(Visitor { name: None, role: Role::All, has_session: false });
         }
-        let visitor = self.proxied(peer, headers).or_else(|| self.in_session(now, headers.cookie));
+        // A key that is none of ours may be meant for a proxy on the way.
+        let visitor = self
+            .proxied(peer, headers)
+            .or_else(|| headers.authorization.is_none().then(|| self.in_session(now, headers))?);
         let visitor = visitor.ok_or(Denied::Unknown)?;
         if changes {
             self.check_origin(headers)?;
@@ -135,12 +138,18 @@ impl Access {
             return None;
         }
         let user = self.users.iter().find(|user| user.name == name);
-        Some(Visitor { name: Some(name.to_owned()), role: user.map_or(proxy.role, |user| user.role) })
+        let role = user.map_or(proxy.role, |user| user.role);
+        Some(Visitor { name: Some(name.to_owned()), role, has_session: false })
     }
 
-    fn in_session(&mut self, now: Instant, cookies: Option<&str>) -> Option<Visitor> {
-        let value = cookie(cookies?, &self.cookie)?;
-        self.sessions.visitor(now, value)
+    fn in_session(&mut self, now: Instant, headers: &Headers<'_>) -> Option<Visitor> {
+        let value = cookie(headers.cookie?, &self.cookie)?;
+        self.sessions.visitor(now, value, !headers.is_automatic)
+    }
+
+    /// The session of these cookies, for who asks about it later.
+    pub(crate) fn session(&self, cookies: &str) -> Option<Hashed> {
+        cookie(cookies, &self.cookie).map(Hashed::of)
     }
 }
 
@@ -161,7 +170,7 @@ mod tests {
 
     fn access(users: Vec<User>) -> Access {
         Access {
-            hosts: Hosts::new(Some(5555), &["ops.example".to_owned()], None),
+            hosts: Hosts::new(&["ops.example".to_owned()], None),
             key: Hashed::of("the-key"),
             users,
             proxy: None,
@@ -188,7 +197,7 @@ mod tests {
             assert_eq!(asks(Headers { authorization: Some(wrong), ..ours }, false), Err(Denied::Unknown), "{wrong}");
         }
         let key = Headers { authorization: Some("Bearer the-key"), ..ours };
-        assert_eq!(asks(key, true), Ok(Visitor { name: None, role: Role::All }));
+        assert_eq!(asks(key, true), Ok(Visitor { name: None, role: Role::All, has_session: false }));
         for wrong in ["asynctask_5555=", "asynctask_5555=x", "a=b", ";;=;"] {
             assert_eq!(asks(Headers { cookie: Some(wrong), ..ours }, false), Err(Denied::Unknown), "{wrong}");
         }
@@ -199,7 +208,7 @@ mod tests {
     #[test]
     fn a_session_changes_only_from_its_own_origin() {
         let mut access = access(Vec::new());
-        let visitor = Visitor { name: Some("anna".to_owned()), role: Role::Work };
+        let visitor = Visitor { name: Some("anna".to_owned()), role: Role::Work, has_session: true };
         let value = access.sessions.open(now(), visitor.clone()).unwrap();
         let cookie = format!("theme=dark; asynctask_5555={value}");
         let session = Headers { host: HOST, cookie: Some(&cookie), ..Headers::default() };
@@ -228,7 +237,7 @@ mod tests {
             access.admit(now(), from, &headers, false)
         };
         let mapped: IpAddr = "::ffff:10.0.0.7".parse().unwrap();
-        let known = |name: &str, role| Ok(Visitor { name: Some(name.to_owned()), role });
+        let known = |name: &str, role| Ok(Visitor { name: Some(name.to_owned()), role, has_session: false });
         assert_eq!(asks(Peer::Address(peer), "anna", "shared"), known("anna", Role::All));
         assert_eq!(asks(Peer::Address(mapped), "otto", "shared"), known("otto", Role::Look));
         for (from, name, secret) in [

@@ -22,12 +22,6 @@ pub(crate) fn hash(password: &str) -> io::Result<String> {
     hash.map(|hash| hash.to_string()).map_err(|error| io::Error::other(error.to_string()))
 }
 
-/// Whether a hash of the settings can be read, and is one of argon2id.
-#[cfg(test)]
-pub(crate) fn is_hash(text: &str) -> bool {
-    PasswordHash::new(text).is_ok_and(|hash| hash.algorithm.as_str() == "argon2id")
-}
-
 /// Whether the password is right. Takes some hundredths of a second.
 pub(crate) fn is_right(password: &str, hash: &str) -> bool {
     let Ok(hash) = PasswordHash::new(hash) else { return false };
@@ -37,6 +31,7 @@ pub(crate) fn is_right(password: &str, hash: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::dashboard::is_hash;
 
     #[test]
     fn a_hash_is_of_its_password_alone() {
@@ -44,6 +39,15 @@ mod tests {
         assert!(hash.starts_with("$argon2id$") && is_hash(&hash), "{hash}");
         assert!(is_right("correct horse", &hash));
         assert!(!is_right("correct horsf", &hash) && !is_right("", &hash) && !is_right("correct horse", "nonsense"));
-        assert!(!is_hash("$2b$12$abc") && !is_hash(""));
+        for cut in [
+            "",
+            "$2b$12$abc",
+            "$argon2id$",
+            &hash[..hash.len() - 1],
+            &hash[..40],
+            &hash.replacen("argon2id", "argon2i", 1),
+        ] {
+            assert!(!is_hash(cut), "{cut}");
+        }
     }
 }

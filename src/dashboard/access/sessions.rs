@@ -42,11 +42,18 @@ impl Sessions {
         Ok(value)
     }
 
-    /// Whose session has this cookie.
-    pub(crate) fn visitor(&mut self, now: Instant, value: &str) -> Option<Visitor> {
+    /// Whose session has this cookie. `is_used`: by its owner, and not by a page that is open somewhere.
+    pub(crate) fn visitor(&mut self, now: Instant, value: &str, is_used: bool) -> Option<Visitor> {
         let session = self.open.get_mut(&Hashed::of(value)).filter(|session| now.since(session.used_at) <= IDLE)?;
-        session.used_at = now;
+        if is_used {
+            session.used_at = now;
+        }
         Some(session.visitor.clone())
+    }
+
+    /// Whether this session goes on.
+    pub(crate) fn is_open(&self, now: Instant, session: &Hashed) -> bool {
+        self.open.get(session).is_some_and(|session| now.since(session.used_at) <= IDLE)
     }
 
     /// Ends one.
@@ -63,17 +70,23 @@ mod tests {
     #[test]
     fn sessions_end_when_nobody_uses_them() {
         let at = |hours| Instant::default() + Duration::from_hours(hours);
-        let visitor = Visitor { name: None, role: Role::All };
+        let visitor = Visitor { name: None, role: Role::All, has_session: true };
         let mut sessions = Sessions::default();
         let value = sessions.open(at(1), visitor.clone()).unwrap();
-        assert_eq!(sessions.visitor(at(13), &value), Some(visitor.clone()));
-        assert_eq!(sessions.visitor(at(25), &value), Some(visitor.clone()), "it was used");
-        assert_eq!(sessions.visitor(at(38), &value), None);
+        assert_eq!(sessions.visitor(at(13), &value, true), Some(visitor.clone()));
+        assert_eq!(sessions.visitor(at(25), &value, true), Some(visitor.clone()), "it was used");
+        let hashed = Hashed::of(&value);
+        assert_eq!(sessions.visitor(at(36), &value, false), Some(visitor.clone()));
+        assert!(
+            sessions.is_open(at(37), &hashed) && !sessions.is_open(at(38), &hashed),
+            "no page that is open uses it"
+        );
+        assert_eq!(sessions.visitor(at(38), &value, true), None);
         let value = sessions.open(at(40), visitor.clone()).unwrap();
         sessions.close(&value);
-        assert_eq!(sessions.visitor(at(40), &value), None);
+        assert_eq!(sessions.visitor(at(40), &value, true), None);
         let values: Vec<String> = (0..2 * MOST).map(|_| sessions.open(at(41), visitor.clone()).unwrap()).collect();
         assert_eq!(sessions.open.len(), MOST);
-        assert!(sessions.visitor(at(41), values.last().unwrap()).is_some());
+        assert!(sessions.visitor(at(41), values.last().unwrap(), true).is_some());
     }
 }

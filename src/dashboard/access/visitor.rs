@@ -9,6 +9,8 @@ pub(crate) struct Visitor {
     pub(crate) name: Option<String>,
     /// What they may do.
     pub(crate) role: Role,
+    /// They have a session, which they can end: who brings the key, or is vouched for by a proxy, is let in each time anew.
+    pub(crate) has_session: bool,
 }
 
 impl Visitor {

@@ -18,26 +18,31 @@
       }
     }
   };
-  let stream = null, timer = null, failures = 0;
+  // One of them at a time: the stream, or a wait for the next question or the next try of the stream.
+  let stream = null, timer = null, asking = false, failures = 0, polls = 0;
+  const later = (what, time) => { timer = setTimeout(() => { timer = null; what(); }, time); };
   const poll = async () => {
-    timer = null;
-    if (document.hidden) return;
+    if (asking || document.hidden) return;
+    asking = true;
     try {
       const answer = await fetch("/api/live?view=" + view);
       if (answer.status === 401) return location.reload();
       if (answer.ok) show(await answer.json());
-    } catch { /* The page's process is away: asked again. */ }
-    timer = setTimeout(poll, 5000);
+    } catch { /* The page's process is away: asked again. */ } finally { asking = false; }
+    polls += 1;
+    // After a minute of questions the stream is tried again.
+    if (!document.hidden) later(polls % 12 ? poll : open, 5000);
   };
   const open = () => {
-    if (stream || timer || document.hidden) return;
-    if (failures >= 3) return void poll();
+    if (stream || timer || asking || document.hidden) return;
+    if (failures >= 3 && polls % 12) return void poll();
     stream = new EventSource("/stream?view=" + view);
-    stream.onmessage = (event) => { failures = 0; show(JSON.parse(event.data)); };
+    stream.onmessage = (event) => { failures = polls = 0; show(JSON.parse(event.data)); };
     stream.onerror = () => {
       failures += 1;
       close();
-      timer = setTimeout(() => { timer = null; open(); }, 1000 * failures);
+      // Also who may not look any more is told so by the next question.
+      later(failures < 3 ? open : poll, 1000 * Math.min(failures, 3));
     };
   };
   const close = () => {

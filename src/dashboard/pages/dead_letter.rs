@@ -6,7 +6,7 @@ use askama::Template;
 use axum::{
     Extension,
     extract::{Path, Query, State},
-    http::{StatusCode, header},
+    http::{HeaderName, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde::Deserialize;
@@ -282,10 +282,18 @@ pub(crate) async fn download(
         Ok(Some(bytes)) => {
             let headers =
                 [(header::CONTENT_TYPE, "application/octet-stream".to_owned()), (header::CONTENT_DISPOSITION, name)];
-            (headers, bytes).into_response()
+            sent(&page, headers, bytes)
         }
         Ok(None) => answer::problem(StatusCode::FORBIDDEN, "it is no JSON in which keys could be hidden"),
         Err(refusal) => refusal,
+    }
+}
+
+/// An answer of which there may be many megabytes, if not too many are under way.
+fn sent<const N: usize>(page: &Page, headers: [(HeaderName, String); N], bytes: Vec<u8>) -> Response {
+    match page.large_answers.body(bytes) {
+        Some((length, body)) => (headers, [(header::CONTENT_LENGTH, length)], body).into_response(),
+        None => answer::problem(StatusCode::SERVICE_UNAVAILABLE, "too much is being sent: try again in a moment"),
     }
 }
 
@@ -307,8 +315,8 @@ pub(crate) async fn json(
         Err(refusal) => return refusal,
     };
     let text = made(letter, page.hide.clone(), |letter, mask| payload::whole(letter, mask) + "\n").await;
-    let headers = [(header::CONTENT_TYPE, "application/json")];
-    text.map_or_else(|refusal| refusal, |text| (headers, text).into_response())
+    let headers = [(header::CONTENT_TYPE, "application/json".to_owned())];
+    text.map_or_else(|refusal| refusal, |text| sent(&page, headers, text.into_bytes()))
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ pub(crate) struct Frame {
     pub(crate) script: String,
     /// Who looks.
     pub(crate) visitor: String,
-    /// Somebody can leave who entered with a name.
+    /// Who has a session can end it.
     pub(crate) can_leave: bool,
     pub(crate) health: Health,
     /// The command that shows the same.
@@ -52,7 +52,7 @@ impl Frame {
             style: format!("/assets/{}", STYLE.name),
             script: format!("/assets/{}", SCRIPT.name),
             visitor: visitor.shown().to_owned(),
-            can_leave: visitor.name.is_some(),
+            can_leave: visitor.has_session,
             health: Health::of(snapshot, Clock::wall()),
             command: command.to_owned(),
         }
