@@ -116,50 +116,60 @@ impl DeadRow {
 
 const HOUR: i64 = 3_600_000;
 
-/// The page that is asked for of these rows, of which there may be more.
+/// The page that is asked for of these rows, of which there may be more. Those alone are cloned that are on it.
 #[must_use]
-pub fn page_of(
-    rows: impl Iterator<Item = DeadRow>,
+pub fn page_of<'a>(
+    rows: impl Iterator<Item = &'a DeadRow>,
     filter: &DeadFilter,
     after: Option<DeadPlace>,
     limit: usize,
 ) -> DeadPage {
     let limit = limit.clamp(1, MOST_ROWS);
     let is_wanted =
-        |row: &DeadRow| filter.holds(&row.reason, &row.fingerprint) && after.is_none_or(|after| row.place < after);
-    let mut rows: Vec<DeadRow> = rows.filter(is_wanted).collect();
+        |row: &&DeadRow| filter.holds(&row.reason, &row.fingerprint) && after.is_none_or(|after| row.place < after);
+    let mut rows: Vec<&DeadRow> = rows.filter(is_wanted).collect();
     rows.sort_by_key(|row| std::cmp::Reverse(row.place));
     let is_more = rows.len() > limit;
     rows.truncate(limit);
     let next = rows.last().map(|row| row.place).filter(|_| is_more);
-    DeadPage { rows, next }
+    DeadPage { rows: rows.into_iter().cloned().collect(), next }
 }
 
 /// The groups of these rows, the largest first.
 #[must_use]
-pub fn groups_of(rows: impl Iterator<Item = DeadRow>, now: Timestamp) -> Vec<DeadGroup> {
-    let mut groups: BTreeMap<(String, String), DeadGroup> = BTreeMap::new();
+pub fn groups_of<'a>(rows: impl Iterator<Item = &'a DeadRow>, now: Timestamp) -> Vec<DeadGroup> {
+    struct Group<'a> {
+        count: u64,
+        last_hour: u64,
+        last_day: u64,
+        first: Timestamp,
+        latest: &'a DeadRow,
+    }
+    let mut groups: BTreeMap<(&str, &str), Group<'_>> = BTreeMap::new();
     for row in rows {
         let died_at = row.place.died_at;
-        let group = groups.entry((row.reason.clone(), row.fingerprint.clone())).or_insert_with(|| DeadGroup {
-            reason: row.reason,
-            fingerprint: row.fingerprint,
-            error: String::new(),
-            count: 0,
-            last_hour: 0,
-            last_day: 0,
-            first: died_at,
-            last: died_at,
-        });
+        let key = (row.reason.as_str(), row.fingerprint.as_str());
+        let none = Group { count: 0, last_hour: 0, last_day: 0, first: died_at, latest: row };
+        let group = groups.entry(key).or_insert(none);
         group.count += 1;
         group.last_hour += u64::from(died_at.0 > now.0.saturating_sub(HOUR));
         group.last_day += u64::from(died_at.0 > now.0.saturating_sub(24 * HOUR));
         group.first = group.first.min(died_at);
-        if died_at >= group.last {
-            (group.last, group.error) = (died_at, row.failure.error);
+        if died_at >= group.latest.place.died_at {
+            group.latest = row;
         }
     }
-    let mut groups: Vec<DeadGroup> = groups.into_values().collect();
+    let told = |group: Group<'_>| DeadGroup {
+        reason: group.latest.reason.clone(),
+        fingerprint: group.latest.fingerprint.clone(),
+        error: group.latest.failure.error.clone(),
+        count: group.count,
+        last_hour: group.last_hour,
+        last_day: group.last_day,
+        first: group.first,
+        last: group.latest.place.died_at,
+    };
+    let mut groups: Vec<DeadGroup> = groups.into_values().map(told).collect();
     groups.sort_by_key(|group| std::cmp::Reverse((group.count, group.last)));
     groups.truncate(MOST_GROUPS);
     groups

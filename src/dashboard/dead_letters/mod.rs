@@ -4,6 +4,7 @@
 //! answered, and so many are under way at once. Where the transport can only walk, an [`index`] is kept of what a walk saw.
 
 mod asking;
+mod counts;
 pub(crate) mod index;
 pub(crate) mod payload;
 mod trouble;
@@ -22,22 +23,19 @@ use tokio::{
 pub(crate) use self::{asking::Source, trouble::Trouble};
 use self::{
     asking::{Asking, LONGEST_WALK},
-    index::{Index, MOST_INDEXED, Mark, Shelf},
+    counts::Counting,
+    index::{Index, MOST_INDEXED, Mark, Meant, Rows, Shelf},
 };
 use crate::{
     clock::{Clock, Instant, Timestamp},
     transport::{
-        DeadLetter, DeadQueue, Depth, Request,
-        dead_page::{self, DeadFilter, DeadFound, DeadGroup, DeadKey, DeadPage, DeadPlace, DeadRow},
+        DeadLetter, DeadQueue, Request,
+        dead_page::{self, DeadFilter, DeadFound, DeadGroup, DeadKey, DeadPage, DeadPlace},
     },
 };
 
-/// Counts are asked for again after this.
-const COUNTED: Duration = Duration::from_secs(2);
 /// How long a view waits for the first index of a queue.
 const FIRST: Duration = Duration::from_secs(3);
-/// Indexes that are kept: those of the queues that were looked at last.
-const INDEXES: usize = 16;
 /// A letter that was walked for is opened again without a walk, within this.
 const OPENED: Duration = Duration::from_secs(30);
 
@@ -47,7 +45,7 @@ const VIEWS: usize = 4;
 /// What the page knows of dead letters.
 pub(crate) struct DeadLetters {
     asking: Asking,
-    counted: tokio::sync::Mutex<Option<(Instant, Counts)>>,
+    counting: Counting,
     shelves: Mutex<BTreeMap<String, Shelf>>,
     /// A walk has ended.
     news: Notify,
@@ -56,9 +54,6 @@ pub(crate) struct DeadLetters {
     views: Arc<Semaphore>,
     clock: Clock,
 }
-
-/// Queues, and what lies in them.
-pub(crate) type Counts = Arc<Vec<(DeadQueue, Depth)>>;
 
 struct Opened {
     at: Instant,
@@ -78,61 +73,38 @@ pub(crate) struct Looked {
     pub(crate) note: Option<String>,
 }
 
-fn looked_into(
-    index: &Index,
+/// Beside the thread that answers requests: an index may have thousands of rows.
+async fn looked_into(
+    index: Arc<Index>,
     filter: &DeadFilter,
     (after, limit): (Option<DeadPlace>, usize),
     trouble: Option<String>,
-) -> Looked {
-    let rows = || index.rows.iter().cloned();
-    let cut = index.is_cut.then(|| format!("only the oldest {} were read", index.rows.len()));
-    Looked {
-        groups: dead_page::groups_of(rows(), Clock::wall()),
-        page: dead_page::page_of(rows(), filter, after, limit),
-        as_of: Some(index.read_at),
-        note: trouble.or(cut),
-    }
+) -> Result<Looked, Trouble> {
+    let filter = filter.clone();
+    let looked = tokio::task::spawn_blocking(move || {
+        let rows = || index.rows.all.iter();
+        let cut = index.rows.is_cut.then(|| format!("only the oldest {} were read", index.rows.all.len()));
+        Looked {
+            groups: dead_page::groups_of(rows(), Clock::wall()),
+            page: dead_page::page_of(rows(), &filter, after, limit),
+            as_of: Some(index.read_at),
+            note: trouble.or(cut),
+        }
+    });
+    looked.await.map_err(|_| Trouble::Slow)
 }
 
 impl DeadLetters {
     pub(crate) fn new(source: Source) -> Arc<Self> {
         Arc::new(Self {
             asking: Asking::new(source),
-            counted: tokio::sync::Mutex::default(),
+            counting: Counting::default(),
             shelves: Mutex::default(),
             news: Notify::new(),
             opened: Mutex::default(),
             views: Arc::new(Semaphore::new(VIEWS)),
             clock: Clock::start(),
         })
-    }
-
-    /// All queues that are known, those of the settings first.
-    ///
-    /// # Errors
-    /// They could not be counted.
-    pub(crate) async fn counts(&self) -> Result<Counts, Trouble> {
-        let mut counted = self.counted.lock().await;
-        let now = self.clock.now().at;
-        if let Some((at, counts)) = &*counted
-            && now.since(*at) < COUNTED
-        {
-            return Ok(Arc::clone(counts));
-        }
-        let mut queues = self.asking.source.queues.clone();
-        for name in self.asking.ask(|reply| Request::KnownQueues { reply }).await? {
-            if !queues.iter().any(|queue| queue.queue == name) {
-                queues.push(DeadQueue::of(&name));
-            }
-        }
-        let asked = queues.clone();
-        // What a walk holds is not counted.
-        let turn = self.asking.turn().await?;
-        let depths = self.asking.ask(|reply| Request::Depths { queues: asked, reply }).await?;
-        drop(turn);
-        let counts = Arc::new(queues.into_iter().zip(depths).collect::<Vec<_>>());
-        *counted = Some((self.clock.now().at, Arc::clone(&counts)));
-        Ok(counts)
     }
 
     /// The queue of this name.
@@ -163,13 +135,15 @@ impl DeadLetters {
         let (asked, wants) = (queue.clone(), filter.clone());
         let page =
             self.asking.ask(|reply| Request::DeadPage { queue: asked, filter: wants, after, limit, reply }).await?;
-        let Some(page) = page else {
+        let Some(mut page) = page else {
             return self.look_into_index(queue, filter, (after, limit), deaths).await;
         };
+        page.rows.iter_mut().for_each(|row| index::without_passwords(&mut row.failure.error));
         let mut groups = Vec::new();
         if wanted {
             let asked = queue.clone();
             groups = self.asking.ask(|reply| Request::DeadGroups { queue: asked, reply }).await?.unwrap_or_default();
+            groups.iter_mut().for_each(|group| index::without_passwords(&mut group.error));
         }
         Ok(Looked { groups, page, ..Looked::default() })
     }
@@ -188,7 +162,7 @@ impl DeadLetters {
             // What was read before is better than nothing.
             Err(trouble) => {
                 let index = self.shelf(&queue.queue).and_then(|(index, ..)| index).ok_or_else(|| trouble.clone())?;
-                return Ok(looked_into(&index, filter, (after, limit), Some(trouble.to_string())));
+                return looked_into(index, filter, (after, limit), Some(trouble.to_string())).await;
             }
         };
         let (index, trouble) = self.index(queue, mark).await;
@@ -196,7 +170,7 @@ impl DeadLetters {
             let note = trouble.unwrap_or_else(|| "they are being read: look again in a moment".to_owned());
             return Ok(Looked { note: Some(note), ..Looked::default() });
         };
-        Ok(looked_into(&index, filter, (after, limit), trouble))
+        looked_into(index, filter, (after, limit), trouble).await
     }
 
     async fn mark(&self, queue: &DeadQueue, deaths: Option<u64>) -> Result<Mark, Trouble> {
@@ -237,12 +211,6 @@ impl DeadLetters {
             return;
         }
         place.begin(now);
-        if shelves.len() > INDEXES {
-            let idle = shelves.iter().filter(|(_, shelf)| !shelf.is_walked).min_by_key(|(_, shelf)| shelf.looked_at);
-            if let Some(name) = idle.map(|(name, _)| name.clone()) {
-                shelves.remove(&name);
-            }
-        }
         drop(shelves);
         let (letters, queue) = (Arc::clone(self), queue.clone());
         drop(tokio::spawn(async move {
@@ -251,27 +219,29 @@ impl DeadLetters {
             if let Some(place) = shelves.get_mut(&queue.queue) {
                 place.end(walked);
             }
+            index::evict(&mut shelves, &queue.queue);
             drop(shelves);
             letters.news.notify_waiters();
         }));
     }
 
     async fn walk_all(&self, queue: &DeadQueue, mark: Mark) -> Result<Index, Trouble> {
-        let rows: Arc<Mutex<(Vec<DeadRow>, bool)>> = Arc::default();
+        let rows: Arc<Mutex<Rows>> = Arc::default();
         let seen = Arc::clone(&rows);
         let until = self.clock.now().at + LONGEST_WALK;
         let clock = self.clock;
         let visit = move |letter: &DeadLetter| {
-            let (rows, is_cut) = &mut *seen.lock().unwrap_or_else(PoisonError::into_inner);
-            *is_cut = rows.len() >= MOST_INDEXED || clock.now().at >= until;
-            if !*is_cut {
-                rows.push(index::row(rows.len(), letter));
+            let rows = &mut *seen.lock().unwrap_or_else(PoisonError::into_inner);
+            if clock.now().at >= until {
+                rows.is_cut = true;
+            } else {
+                rows.push(letter);
             }
-            !*is_cut
+            !rows.is_cut
         };
         self.asking.walk(queue, visit).await?;
-        let (rows, is_cut) = std::mem::take(&mut *rows.lock().unwrap_or_else(PoisonError::into_inner));
-        Ok(Index { rows, is_cut, mark, read_at: Clock::wall() })
+        let rows = std::mem::take(&mut *rows.lock().unwrap_or_else(PoisonError::into_inner));
+        Ok(Index { rows, mark, read_at: Clock::wall() })
     }
 
     /// A turn to read and show a letter.
@@ -312,9 +282,14 @@ impl DeadLetters {
         let mut number = 0;
         let visit = move |letter: &DeadLetter| {
             let (found, is_cut) = &mut *seen.lock().unwrap_or_else(PoisonError::into_inner);
-            if index::is_meant(&wanted, number, letter) {
-                *found = Some(letter.clone());
-                return false;
+            match index::meant(&wanted, number, letter) {
+                Meant::Yes => {
+                    *found = Some(letter.clone());
+                    return false;
+                }
+                // Unless the other one comes, the oldest of them.
+                Meant::IdAlone if found.is_none() => *found = Some(letter.clone()),
+                Meant::IdAlone | Meant::No => {}
             }
             number += 1;
             *is_cut = number >= MOST_INDEXED || clock.now().at >= until;

@@ -8,6 +8,7 @@ use crate::{
     dashboard::mask::{HIDDEN, Mask},
     dead_letters::letter,
     payload::Body,
+    redact::redact,
     transport::DeadLetter,
 };
 
@@ -49,9 +50,15 @@ pub(crate) fn bytes<'a>(letter: &'a DeadLetter, mask: &Mask) -> Option<Cow<'a, [
     }
 }
 
-/// All that there is but the payload.
+/// All that there is but the payload. Passwords of addresses are redacted in what workers said, as everywhere on the page.
 pub(crate) fn facts(letter: &DeadLetter, mask: &Mask) -> Value {
     let mut facts = letter::facts(letter);
+    for key in ["error", "detail", "output_tail"] {
+        redact_in(&mut facts[key]);
+    }
+    for ending in facts["history"].as_array_mut().into_iter().flatten() {
+        redact_in(&mut ending["error"]);
+    }
     if !mask.is_empty() {
         let mut headers = mask.apply(facts["headers"].take());
         for name in REPEATED {
@@ -66,14 +73,17 @@ pub(crate) fn facts(letter: &DeadLetter, mask: &Mask) -> Value {
 
 /// All that there is, as `asynctask failed show --json` has it.
 pub(crate) fn whole(letter: &DeadLetter, mask: &Mask) -> String {
-    if mask.is_empty() {
-        return letter::whole(letter);
-    }
+    let facts = facts(letter, mask);
     match payload(letter, mask) {
-        Payload::Json(text) => letter::whole_with(&facts(letter, mask), &text, None),
-        Payload::Bytes(_) | Payload::Hidden => {
-            letter::whole_with(&facts(letter, mask), &Value::from(HIDDEN).to_string(), None)
-        }
+        Payload::Json(text) => letter::whole_with(&facts, &text, None),
+        Payload::Bytes(bytes) => letter::whole_with(&facts, "", Some(bytes)),
+        Payload::Hidden => letter::whole_with(&facts, &Value::from(HIDDEN).to_string(), None),
+    }
+}
+
+fn redact_in(value: &mut Value) {
+    if let Some(Cow::Owned(redacted)) = value.as_str().map(redact) {
+        *value = redacted.into();
     }
 }
 

@@ -59,11 +59,16 @@ struct QueueRow {
 pub(crate) async fn failed(State(page): State<Arc<Page>>, Extension(visitor): Extension<Visitor>) -> Response {
     let snapshot = page.office.look();
     let frame = Frame::new("Dead letters", "/failed", &visitor, &snapshot, "asynctask queues");
-    let counts = page.dead_letters.counts().await;
-    let status = counts.as_ref().map_or_else(Trouble::status, |_| StatusCode::OK);
-    let (mut queues, trouble) = match counts {
-        Ok(counts) => (counts.to_vec(), None),
-        Err(trouble) => (Vec::new(), Some(trouble.to_string())),
+    let (mut queues, trouble, status) = match page.dead_letters.counts().await {
+        Ok(counts) => (counts.to_vec(), None, StatusCode::OK),
+        // What was counted before is better than nothing.
+        Err(trouble) => match page.dead_letters.last_counts() {
+            Some((at, counts)) => {
+                let as_of = ago(Clock::wall(), at);
+                (counts.to_vec(), Some(format!("These are the numbers of {as_of}: {trouble}.")), StatusCode::OK)
+            }
+            None => (Vec::new(), Some(trouble.to_string()), trouble.status()),
+        },
     };
     // Those that have some come first; else the order of the settings stays.
     queues.sort_by_key(|(_, depth)| depth.failed == 0);

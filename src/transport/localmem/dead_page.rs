@@ -1,6 +1,6 @@
 //! Dead letters in groups of one mistake, and page by page.
 
-use super::tables::{Queue, Tables};
+use super::tables::{Dead, Queue, Tables};
 use crate::{
     clock::Timestamp,
     transport::dead_page::{self, DeadFilter, DeadFound, DeadGroup, DeadKey, DeadPage, DeadPlace, DeadRow},
@@ -8,7 +8,7 @@ use crate::{
 
 impl Tables {
     pub(super) fn dead_groups(&mut self, now: Timestamp, queue: &str) -> Vec<DeadGroup> {
-        dead_page::groups_of(self.dead_rows(now, queue), now)
+        dead_page::groups_of(self.dead_rows(now, queue).iter(), now)
     }
 
     pub(super) fn dead_page(
@@ -19,7 +19,7 @@ impl Tables {
         after: Option<DeadPlace>,
         limit: usize,
     ) -> DeadPage {
-        dead_page::page_of(self.dead_rows(now, queue), filter, after, limit)
+        dead_page::page_of(self.dead_rows(now, queue).iter(), filter, after, limit)
     }
 
     pub(super) fn dead_letter(&mut self, now: Timestamp, queue: &str, key: &DeadKey) -> DeadFound {
@@ -35,12 +35,13 @@ impl Tables {
         found.map_or(DeadFound::Absent, |dead| DeadFound::Letter(Box::new(dead.letter.clone())))
     }
 
-    fn dead_rows(&mut self, now: Timestamp, queue: &str) -> impl Iterator<Item = DeadRow> {
+    fn dead_rows(&mut self, now: Timestamp, queue: &str) -> Vec<DeadRow> {
         self.expire(now, queue);
         let dead = self.queues.get(queue).into_iter().flat_map(|queue: &Queue| &queue.dead);
-        dead.map(|(number, dead)| {
+        let row = |(number, dead): (&u64, &Dead)| {
             let number = i64::try_from(*number).unwrap_or(i64::MAX);
             DeadRow::of(DeadPlace { died_at: dead.letter.failure.failed_at, number }, &dead.letter)
-        })
+        };
+        dead.map(row).collect()
     }
 }
