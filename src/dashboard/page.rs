@@ -7,11 +7,12 @@ use std::sync::{Arc, Mutex, atomic::AtomicUsize};
 use tokio::sync::Semaphore;
 
 use super::{
-    access::{Access, Peer, Proxy, hosts::Hosts, secret::Hashed, sessions::Sessions, throttle::Throttle},
+    access::{
+        Access, Peer, Proxy, hosts::Hosts, secret::Hashed, sessions::Sessions, throttle::Throttle, waiting::Waiting,
+    },
     dead_letters::{DeadLetters, Source},
     history::History,
     large_answers::LargeAnswers,
-    login::Waiting,
     mask::Mask,
     office::Office,
 };

@@ -1,7 +1,7 @@
 //! Who may see the page: nobody who was not let in, whatever they send.
 
 use std::{
-    io::Write,
+    io::{BufRead, BufReader, Write},
     os::unix::{fs::PermissionsExt, net::UnixStream},
     process::{Command, Stdio},
 };
@@ -171,6 +171,22 @@ fn from_elsewhere(page: &Page, body: &str) -> String {
     let mut answer = String::new();
     std::io::Read::read_to_string(&mut stream, &mut answer).expect("text");
     answer
+}
+
+#[test]
+fn a_stream_ends_with_the_session_that_it_was_asked_in() {
+    let demo = demo("");
+    let page = Page::open(&demo);
+    let mut stream = page.site.connect();
+    let head = format!("GET /stream?view=/ HTTP/1.1\r\nHost: {}\r\n{}\r\n", page.site.0, page.head());
+    stream.write_all(head.as_bytes()).expect("it takes that");
+    let mut lines = BufReader::new(stream).lines().map(|line| line.expect("it ends in order, and in time"));
+    assert!(lines.any(|line| line.starts_with("data: ") && line.contains("does not answer")), "it tells nothing");
+    assert!(page.html("/").contains("Log out"), "a session of a link can be ended");
+    assert_eq!(page.post("/leave", "").status, 303);
+    lines.for_each(drop);
+    assert_eq!(page.get("/stream").status, 401);
+    page.end();
 }
 
 #[test]

@@ -48,11 +48,12 @@ fn a_kept_page_is_opened_by_the_link_of_the_control_socket_and_comes_again_when_
     assert!(!line.contains("key="), "the log tells the key: {line}");
     let master_pid = i32::try_from(master.pid()).expect("a pid");
     let first = link(&demo);
-    let page = opened(master, &first);
+    let mut page = opened(master, &first);
     until("not all is well", || page.html("/").contains("All is well"));
     let pid = page_of(master_pid).expect("its process");
     nix::sys::signal::kill(Pid::from_raw(pid), Signal::SIGKILL).expect("it is there");
     until("it is not started again", || page_of(master_pid).is_some_and(|other| other != pid));
+    page.process.expect("The page's process has ended: killed by SIGKILL; it is started again in 1 s");
     let again = link(&demo);
     let key = |link: &str| link.split_once("key=").expect("a key").1.to_owned();
     assert_eq!(key(&first), key(&again), "links that people have still open it");
@@ -66,6 +67,36 @@ fn a_kept_page_is_opened_by_the_link_of_the_control_socket_and_comes_again_when_
     let is_gone =
         |pid: i32| std::fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") Z"));
     until("the page outlives its master", || is_gone(last));
+}
+
+#[test]
+fn a_reload_with_other_settings_starts_the_page_again_and_one_without_does_not() {
+    let demo = Demo::new(&Place::sqlite());
+    let settings = |more: &str| {
+        SETTINGS.replacen("demo_sleep_worker", &format!("demo_sleep_worker{more}"), 1)
+            + "scheduled_workers: [{ worker: demo_sleep_worker, id: nightly, cron: '0 3 * * *' }]\n"
+    };
+    demo.write("asynctask.yaml", SETTINGS);
+    let mut master = demo.start_configured(&[]);
+    master.expect("Page at http://127.0.0.1:");
+    let master_pid = i32::try_from(master.pid()).expect("a pid");
+    let (first, pid) = (link(&demo), page_of(master_pid).expect("its process"));
+    let page = opened(master, &first);
+    assert!(!page.html("/api/schedules").contains("nightly"));
+    assert_eq!(demo.run(&["control", "reload", "--wait"]).code, 0);
+    assert_eq!((page_of(master_pid), link(&demo)), (Some(pid), first.clone()), "nothing is other than it was");
+    demo.write("asynctask.yaml", &settings(", bar: demo_sleep_worker"));
+    assert_eq!(demo.run(&["control", "reload", "--wait"]).code, 0);
+    until("it is not started again", || page_of(master_pid).is_some_and(|other| other != pid));
+    until("it does not listen", || demo.run(&["dashboard", "link"]).code == 0);
+    let again = link(&demo);
+    assert_eq!(first.split_once("key=").map(|(_, key)| key), again.split_once("key=").map(|(_, key)| key));
+    // It is no end that anybody has to look into.
+    assert!(!page.process.log().text().contains("The page's process has ended"), "{}", page.process.log().text());
+    let page = opened(page.process, &again);
+    assert!(page.html("/api/schedules").contains("nightly"));
+    page.html("/failed/bar");
+    page.end();
 }
 
 #[test]

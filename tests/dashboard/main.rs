@@ -4,6 +4,7 @@ mod access;
 mod history;
 mod kept;
 mod letters;
+mod secrets;
 mod shown;
 #[path = "../support/mod.rs"]
 mod support;

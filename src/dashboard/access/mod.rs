@@ -16,6 +16,7 @@ pub(crate) mod secret;
 pub(crate) mod sessions;
 pub(crate) mod throttle;
 pub(crate) mod visitor;
+pub(crate) mod waiting;
 
 use std::net::IpAddr;
 

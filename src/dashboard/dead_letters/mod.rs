@@ -23,7 +23,7 @@ use tokio::{
 pub(crate) use self::{asking::Source, trouble::Trouble};
 use self::{
     asking::{Asking, LONGEST_WALK},
-    counts::Counting,
+    counts::{Counting, Counts},
     index::{Index, MOST_INDEXED, Mark, Meant, Rows, Shelf},
 };
 use crate::{
@@ -105,6 +105,19 @@ impl DeadLetters {
             views: Arc::new(Semaphore::new(VIEWS)),
             clock: Clock::start(),
         })
+    }
+
+    /// All queues that are known, those of the settings first, and what lies in them.
+    ///
+    /// # Errors
+    /// They could not be counted in the time of a view.
+    pub(crate) async fn counts(&self) -> Result<Counts, Trouble> {
+        self.counting.counts(&self.asking, self.clock).await
+    }
+
+    /// What was counted last, and when.
+    pub(crate) fn last_counts(&self) -> Option<(Timestamp, Counts)> {
+        self.counting.last()
     }
 
     /// The queue of this name.
