@@ -21,6 +21,9 @@ pub(crate) const RESULT: u64 = 1024 * 1024;
 /// Longest payload of a job: with what steps gave it goes into the frame of each first task, and with the states of its steps into what
 /// is stored of the job, which a broker of today takes up to 16 MiB.
 pub(crate) const JOB_PAYLOAD: usize = 8 * 1024 * 1024;
+/// Open jobs of an application: whoever coordinates them has all of them in its memory, and on a broker it holds a message for each, of which a
+/// channel bears 65,535, while some are written anew.
+pub(crate) const OPEN_JOBS: usize = 50_000;
 /// Longest result that a task of a job gives to the steps after it.
 pub(crate) const JOB_RESULT: usize = 32 * 1024;
 /// Longest memo of a task.

@@ -64,6 +64,17 @@ impl Ledger {
             }
             job.waits_for_key = true;
         }
+        if self.jobs.len() >= limits::OPEN_JOBS {
+            let open = self.jobs.len();
+            if new.is_scheduled {
+                return nothing_begins(
+                    &format!("no job of {place} begins by schedule: there are {open} open jobs"),
+                    out,
+                );
+            }
+            let hint = "start it when some of them have ended; asynctask jobs list";
+            return refused(format!("there are {open} open jobs, as many as there may be"), Some(hint.to_owned()));
+        }
         self.next_number += 1;
         job.note(&order.id, out.now);
         out.changed.insert(job.id.clone());
@@ -217,6 +228,24 @@ mod tests {
         let refused = text(&bench.start("p", "1", &long));
         assert!(refused.starts_with("refused: its payload has 8388616 bytes, more than 8388608; put it"), "{refused}");
         assert!(bench.stored.is_empty() && bench.tasks.is_empty());
+    }
+
+    #[test]
+    fn there_are_only_so_many_open_jobs() {
+        let mut bench = Bench::new(vec![keyed()]);
+        bench.start("p", "1", "{\"k\":\"x\"}");
+        let whole = bench.stored["1"].clone();
+        for number in 2..=crate::limits::OPEN_JOBS {
+            let id = format!("other-{number}");
+            let content =
+                whole.content.replace("\"id\":\"1\"", &format!("\"id\":\"{id}\"")).replace("\"key\":\"x\",", "");
+            bench.stored.insert(id.clone(), Record { id, key: None, holds_key: false, content, ..whole.clone() });
+        }
+        bench.take_over();
+        assert_eq!(
+            text(&bench.start("p", "2", "{\"k\":\"y\"}")),
+            "refused: there are 50000 open jobs, as many as there may be; start it when some of them have ended; asynctask jobs list"
+        );
     }
 
     #[test]
