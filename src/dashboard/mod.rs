@@ -14,6 +14,7 @@
 pub(crate) mod access;
 pub(crate) mod answer;
 pub(crate) mod assets;
+mod connections;
 pub(crate) mod dead_letters;
 pub(crate) mod history;
 pub(crate) mod large_answers;

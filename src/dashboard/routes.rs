@@ -13,7 +13,7 @@ use axum::{
 
 use super::{
     access::{Denied, Headers},
-    answer, assets, live, login,
+    answer, assets, connections, live, login,
     page::{From, Page},
     pages, stream,
 };
@@ -86,6 +86,7 @@ pub(crate) fn router(page: Arc<Page>) -> Router {
     router
         .fallback_service(nothing.with_state(Arc::clone(&page)))
         .layer(DefaultBodyLimit::max(BODY))
+        .layer(middleware::from_fn(connections::in_time))
         .layer(middleware::map_response(answer::with_headers))
         .with_state(page)
 }

@@ -11,15 +11,16 @@ use std::{
     thread,
 };
 
-use axum::{Router, extract::connect_info::Connected, serve::IncomingStream};
+use axum::Router;
 use tokio::net::{TcpListener, UnixListener};
 
 use super::{
-    access::{Peer, secret},
+    access::secret,
+    connections::Listener,
     dead_letters::Source,
     history::History,
     office::{Office, Recorder},
-    page::{Application, From, Page},
+    page::{Application, Page},
 };
 use crate::config::dashboard::{Dashboard, Listen};
 
@@ -79,13 +80,14 @@ pub(crate) fn run(run: Run<'_>, ended: impl Future<Output = ()>) -> io::Result<(
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     let router = router(page);
-    let served = runtime.block_on(async {
-        let serving = serve(bound, router)?;
+    let served = tokio::task::LocalSet::new().block_on(&runtime, async {
+        let listener = bound.listen()?;
         ready(&Opened { at, link });
         tokio::select! {
-            served = serving => served,
-            () = ended => Ok(()),
+            () = listener.serve(router) => {}
+            () = ended => {}
         }
+        Ok(())
     });
     is_open.store(false, Ordering::Relaxed);
     // A password under check holds up no end; the office ends with its round.
@@ -138,29 +140,11 @@ fn is_socket(file: &std::fs::Metadata) -> bool {
     std::os::unix::fs::FileTypeExt::is_socket(&file.file_type())
 }
 
-fn serve(bound: Bound, router: Router) -> io::Result<std::pin::Pin<Box<dyn Future<Output = io::Result<()>>>>> {
-    Ok(match bound {
-        Bound::Tcp(listener) => {
-            let service = router.into_make_service_with_connect_info::<From>();
-            let listener = TcpListener::from_std(listener)?;
-            Box::pin(async { axum::serve(listener, service).await })
-        }
-        Bound::Unix(listener) => {
-            let service = router.into_make_service_with_connect_info::<From>();
-            let listener = UnixListener::from_std(listener)?;
-            Box::pin(async { axum::serve(listener, service).await })
-        }
-    })
-}
-
-impl Connected<IncomingStream<'_, UnixListener>> for From {
-    fn connect_info(_: IncomingStream<'_, UnixListener>) -> Self {
-        Self(Peer::Local)
-    }
-}
-
-impl Connected<IncomingStream<'_, TcpListener>> for From {
-    fn connect_info(stream: IncomingStream<'_, TcpListener>) -> Self {
-        Self(Peer::Address(stream.remote_addr().ip()))
+impl Bound {
+    fn listen(self) -> io::Result<Listener> {
+        Ok(match self {
+            Self::Tcp(listener) => Listener::Tcp(TcpListener::from_std(listener)?),
+            Self::Unix(listener) => Listener::Unix(UnixListener::from_std(listener)?),
+        })
     }
 }

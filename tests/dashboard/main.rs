@@ -1,6 +1,7 @@
 //! The page, end to end: who may see it, what it shows of a real master, and that nothing which happens to it disturbs the work.
 
 mod access;
+mod crowd;
 mod history;
 mod kept;
 mod letters;
