@@ -18,6 +18,7 @@ use super::{
         visitor::Visitor,
     },
     answer,
+    assets::STYLE,
     page::{From, Page},
 };
 use crate::config::dashboard::{LONGEST_NAME, Role};
@@ -30,13 +31,14 @@ const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$bm9ib2R5J3Mgc2FsdA$3b5Z0hPz
 #[derive(Template)]
 #[template(path = "login.html", config = "src/dashboard/askama.toml")]
 struct Login<'a> {
+    style: String,
     next: &'a str,
     error: Option<&'a str>,
 }
 
 /// The form.
 pub(crate) fn asked(status: StatusCode, next: &str, error: Option<&str>) -> Response {
-    answer::page(status, &Login { next: own_path(next), error })
+    answer::page(status, &Login { style: format!("/assets/{}", STYLE.name), next: own_path(next), error })
 }
 
 /// Where to go after the login: nowhere else than to a page of ours.

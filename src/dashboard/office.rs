@@ -30,6 +30,8 @@ pub(crate) const PACE: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(5);
 /// After the last look the questions about slots and health are left out.
 const LOOKED_AT: i64 = 15_000;
+/// Settings are asked for again after this, in milliseconds: they change with a reload alone.
+const SETTLED: i64 = 10_000;
 /// A status that is older than this is not shown as the present one, in milliseconds.
 const STALE: i64 = 3000;
 /// Records that are asked for at once; more of them are asked for in the same round.
@@ -54,6 +56,16 @@ pub(crate) struct Snapshot {
     pub(crate) counters: Value,
     /// The answer to `schedules`.
     pub(crate) schedules: Value,
+    /// The answer to `settings`, and when it was told.
+    pub(crate) settings: Value,
+    pub(crate) settings_at: Timestamp,
+}
+
+impl Snapshot {
+    /// Whether the master answers: what it did last is else not what it does now.
+    pub(crate) fn is_of_now(&self) -> bool {
+        self.unreachable.is_none()
+    }
 }
 
 /// Takes the records of what ended, in the order of their numbers.
@@ -137,6 +149,10 @@ impl Office {
             }
         }
         next.status_at = Clock::wall();
+        let is_settled = next.status_at.0.abs_diff(next.settings_at.0) < SETTLED.unsigned_abs();
+        if !is_settled && let Ok(settings) = self.ask(&Command::Settings {}) {
+            (next.settings, next.settings_at) = (settings, next.status_at);
+        }
         for (command, answer) in [
             (Command::Health {}, &mut next.health),
             (Command::Schedules {}, &mut next.schedules),

@@ -30,6 +30,20 @@ pub(crate) fn cause(record: &Value) -> String {
     [Some(how), after, memory, attempt].into_iter().flatten().collect()
 }
 
+/// A cause with the error that goes with it, where that says more.
+pub(crate) fn with_error(cause: &str, error: &str) -> String {
+    let error = error.trim();
+    let says_more = match error.strip_prefix("the worker died: ") {
+        Some(how) => !cause.starts_with(how),
+        None => !error.is_empty(),
+    };
+    match (cause, says_more) {
+        (cause, false) => cause.to_owned(),
+        ("", true) => error.to_owned(),
+        (cause, true) => format!("{cause}: {error}"),
+    }
+}
+
 /// A time, in the unit in which it is read best.
 pub(crate) fn seconds(time: f64) -> String {
     match time {
@@ -96,6 +110,12 @@ mod tests {
         assert_eq!(cause(&record), "killed by SIGSEGV");
         assert_eq!(cause(&json!({ "reason": "timeout", "exit": { "signal": "SIGKILL" } })), "killed at its time limit");
         assert_eq!(cause(&json!({})), "");
+        assert_eq!(
+            with_error("killed by SIGSEGV after 2.0 s", "the worker died: killed by SIGSEGV"),
+            "killed by SIGSEGV after 2.0 s"
+        );
+        assert_eq!(with_error("failed", " no such row\n"), "failed: no such row");
+        assert_eq!([with_error("failed", ""), with_error("", "x")], ["failed", "x"]);
     }
 
     #[test]

@@ -70,7 +70,7 @@ fn a_foreign_name_is_misdirected_and_a_program_may_bring_the_key() {
     let port = page.site.0.port();
     page.use_link();
     let says = |host: &str, more: &str| {
-        let text = format!("GET /api/health HTTP/1.1\r\n{host}{more}Connection: close\r\n\r\n");
+        let text = format!("GET /api/schedules HTTP/1.1\r\n{host}{more}Connection: close\r\n\r\n");
         page.site.say(text.as_bytes()).map_or(0, |answer| answer.status)
     };
     let cookie = format!("Cookie: {}\r\n", page.cookie.as_deref().expect("it is open"));
@@ -225,7 +225,7 @@ fn a_unix_socket_is_its_owners() {
     let key = line.split("key=").nth(1).expect("a key").to_owned();
     let mut stream = UnixStream::connect(&path).expect("it listens");
     let text = format!(
-        "GET /api/health HTTP/1.1\r\nHost: localhost:5555\r\nAuthorization: Bearer {key}\r\nConnection: close\r\n\r\n"
+        "GET /api/schedules HTTP/1.1\r\nHost: localhost:5555\r\nAuthorization: Bearer {key}\r\nConnection: close\r\n\r\n"
     );
     stream.write_all(text.as_bytes()).expect("it takes that");
     let mut answer = String::new();

@@ -281,6 +281,17 @@ impl DeadLetters {
         }
     }
 
+    /// What the worker of a dead letter said last; `None` where the transport does not find the letter without a walk.
+    pub(crate) async fn last_output(&self, queue: &str, id: &str) -> Option<String> {
+        let _its_turn = self.turn().await.ok()?;
+        let queue = self.queue(queue).await.ok()?;
+        let key = DeadKey { id: Some(id.to_owned()), place: None };
+        match self.asking.ask(|reply| Request::DeadLetter { queue, key, reply }).await.ok()? {
+            DeadFound::Letter(letter) => Some(letter.failure.output_tail),
+            DeadFound::Absent | DeadFound::Impossible => None,
+        }
+    }
+
     async fn walk_for(&self, queue: &DeadQueue, key: &DeadKey) -> Result<Option<Arc<DeadLetter>>, Trouble> {
         let now = self.clock.now().at;
         if let Some(opened) = &*self.opened.lock().unwrap_or_else(PoisonError::into_inner)

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::{
     Json,
     extract::{Path, Query, State},
+    http::StatusCode,
     response::{IntoResponse, Response},
 };
 use serde_json::{Value, json};
@@ -12,22 +13,33 @@ use serde_json::{Value, json};
 use super::dead_letters::{View, look, place_text};
 use crate::{
     clock::Clock,
-    dashboard::{answer, page::Page},
+    dashboard::{answer, office::Snapshot, page::Page},
     dead_letters::letter::row_of,
     schedule::shown::{Known, in_json},
     units::rfc3339,
 };
 
-pub(crate) async fn status(State(page): State<Arc<Page>>) -> Json<Value> {
-    Json(page.office.look().status.clone())
+pub(crate) async fn status(State(page): State<Arc<Page>>) -> Response {
+    told(&page, |snapshot| &snapshot.status)
 }
 
-pub(crate) async fn health(State(page): State<Arc<Page>>) -> Json<Value> {
-    Json(page.office.look().health.clone())
+pub(crate) async fn health(State(page): State<Arc<Page>>) -> Response {
+    told(&page, |snapshot| &snapshot.health)
 }
 
-pub(crate) async fn counters(State(page): State<Arc<Page>>) -> Json<Value> {
-    Json(page.office.look().counters.clone())
+pub(crate) async fn counters(State(page): State<Arc<Page>>) -> Response {
+    told(&page, |snapshot| &snapshot.counters)
+}
+
+/// What the master tells: a program does not take the last that is known of one that is gone for the present.
+fn told(page: &Page, what: impl Fn(&Snapshot) -> &Value) -> Response {
+    let snapshot = page.office.look();
+    match &snapshot.unreachable {
+        Some(error) => {
+            answer::problem(StatusCode::SERVICE_UNAVAILABLE, &format!("the master does not answer: {error}"))
+        }
+        None => Json(what(&snapshot)).into_response(),
+    }
 }
 
 /// As `asynctask schedules --json`: next moments of the page's own settings, past ones as far as this master tells them.

@@ -15,6 +15,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     Frame,
+    command::typed,
     dead_letters::{ago, read_place},
     encoded,
 };
@@ -32,7 +33,7 @@ use crate::{
         shown, words,
     },
     json_text::pretty,
-    shell_words, text,
+    text,
     transport::{DeadLetter, dead_page::DeadKey},
     units::rfc3339,
 };
@@ -42,7 +43,7 @@ const PAYLOAD: usize = 64 * 1024;
 /// … as the page has them: together with all else it stays below 300 KiB.
 const PAYLOAD_SHOWN: usize = 128 * 1024;
 /// Bytes of a detail or an output.
-const TEXT: usize = 36 * 1024;
+pub(crate) const TEXT: usize = 36 * 1024;
 /// Bytes of all headers, of an error, of a name.
 const HEADERS: usize = 16 * 1024;
 const ERROR: usize = 8 * 1024;
@@ -154,7 +155,7 @@ pub(crate) async fn letter(
         Err(refusal) => return refusal,
     };
     let path = format!("/failed/{}/{}", encoded(&queue), encoded(&id));
-    let command = shown::line(&format!("asynctask failed show {queue} {}", shell_words::as_word(&letter.0.id)), NAME);
+    let command = typed("asynctask failed show", &[], &[&queue, &letter.0.id]);
     let title = format!("Dead letter {}", shown::line(&letter.0.id, NAME));
     let frame = Frame::new(&title, "/failed", &visitor, &snapshot, &command);
     let template =
@@ -193,12 +194,13 @@ fn template(frame: Frame, letter: &DeadLetter, mask: &Mask, view: &Wanted, path:
 
 /// What ended it, and what it said last.
 fn sentence(record: &Value, tail: &str) -> String {
-    let cause = words::cause(record);
+    words::cause(record) + &last_words(tail)
+}
+
+/// The last line of an output, to be put behind a cause.
+pub(crate) fn last_words(tail: &str) -> String {
     let last = tail.lines().rev().find(|line| !line.trim().is_empty());
-    match last {
-        Some(last) => format!("{cause}; last words: {}", shown::line(last.trim(), NAME)),
-        None => cause,
-    }
+    last.map(|last| format!("; last words: {}", shown::line(last.trim(), NAME))).unwrap_or_default()
 }
 
 fn moment(now: Timestamp, at: Timestamp) -> String {

@@ -12,7 +12,7 @@ use axum::{
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{Frame, encoded};
+use super::{Frame, command::typed, encoded};
 use crate::{
     clock::{Clock, Timestamp},
     dashboard::{
@@ -24,7 +24,6 @@ use crate::{
         shown, words,
     },
     dead_letters::letter,
-    shell_words,
     transport::dead_page::{DeadFilter, DeadGroup, DeadPlace, DeadRow},
     units::rfc3339,
 };
@@ -73,7 +72,7 @@ pub(crate) async fn failed(State(page): State<Arc<Page>>, Extension(visitor): Ex
     // Those that have some come first; else the order of the settings stays.
     queues.sort_by_key(|(_, depth)| depth.failed == 0);
     let row = |(queue, depth): &(crate::transport::DeadQueue, crate::transport::Depth)| QueueRow {
-        name: queue.queue.clone(),
+        name: shown::line(&queue.queue, NAME),
         path: format!("/failed/{}", encoded(&queue.queue)),
         failed: if depth.unknown { "-".to_owned() } else { words::number(depth.failed) },
         is_shared: depth.failed_shared,
@@ -224,11 +223,8 @@ pub(crate) async fn look(
 }
 
 fn command(queue: &str, filter: &DeadFilter) -> String {
-    let option = |name: &str, value: &Option<String>| {
-        value.as_ref().map(|value| format!(" --{name} {}", shell_words::as_word(value))).unwrap_or_default()
-    };
-    let (reason, fingerprint) = (option("reason", &filter.reason), option("fingerprint", &filter.fingerprint));
-    shown::line(&format!("asynctask failed list {queue}{reason}{fingerprint}"), NAME)
+    let options = [("reason", filter.reason.as_deref()), ("fingerprint", filter.fingerprint.as_deref())];
+    typed("asynctask failed list", &options, &[queue])
 }
 
 /// How long ago a moment was.
@@ -252,10 +248,7 @@ fn group_row(path: &str, now: Timestamp, group: &DeadGroup) -> GroupRow {
 
 /// A cause with its error.
 fn sentence(how: &str, error: &str) -> String {
-    match error.trim() {
-        "" => shown::line(how, SENTENCE),
-        error => shown::line(&format!("{how}: {error}"), SENTENCE),
-    }
+    shown::line(&words::with_error(how, error), SENTENCE)
 }
 
 fn letter_row(path: &str, now: Timestamp, queue: &str, found: &DeadRow) -> LetterRow {
@@ -313,6 +306,6 @@ mod tests {
         let view = View { reason: " a&b ".to_owned(), fingerprint: "AB".to_owned(), ..View::default() };
         let place = DeadPlace { died_at: Timestamp(1), number: 2 };
         assert_eq!(view.query(Some(place)), "reason=a%26b&fingerprint=ab&after=1.2");
-        assert_eq!(command("foo", &view.filter()), "asynctask failed list foo --reason 'a&b' --fingerprint ab");
+        assert_eq!(command("foo", &view.filter()), "asynctask failed list --reason 'a&b' --fingerprint ab foo");
     }
 }

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{
-    encoded,
+    NAME, encoded,
     filter::{Filter, State},
 };
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
     dashboard::{
         history::{End, Listing, Outcome, Row},
         office::Snapshot,
-        words,
+        shown, words,
     },
     text,
 };
@@ -55,7 +55,7 @@ impl Line {
             label: state.label(),
             id: shown(&end.id),
             path: path(&end.id),
-            queue: end.queue.clone(),
+            queue: shown::line(&end.queue, NAME),
             queue_path: format!("/queues/{}", encoded(&end.queue)),
             kind: end.kind.clone(),
             node: row.host.clone(),
@@ -76,7 +76,7 @@ pub(crate) fn what(end: &End) -> String {
         Outcome::Retried | Outcome::Dead => {
             let cause = words::cause(&end.record());
             let error = text::one_line(text::first_line(end.error.as_deref().unwrap_or_default()), ERROR);
-            [cause, error].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(": ")
+            words::with_error(&cause, &error)
         }
     }
 }
@@ -91,9 +91,12 @@ pub(crate) fn shown(id: &str) -> String {
     text::shorten(text::one_line(id, ID), ID)
 }
 
-/// The address of a task.
+/// The address of a task. A browser takes `.` and `..` out of a path.
 pub(crate) fn path(id: &str) -> String {
-    format!("/tasks/{}", encoded(id))
+    match id {
+        "" | "." | ".." => format!("/tasks/_?id={}", encoded(id)),
+        id => format!("/tasks/{}", encoded(id)),
+    }
 }
 
 /// A task in a worker's hands.
@@ -119,14 +122,14 @@ impl Running<'_> {
             label: State::Running.label(),
             id: shown(self.id),
             path: path(self.id),
-            queue: self.queue.to_owned(),
+            queue: shown::line(self.queue, NAME),
             queue_path: format!("/queues/{}", encoded(self.queue)),
             kind: self.kind.to_owned(),
             node: node(snapshot).to_owned(),
             attempt: self.attempt.map_or_else(|| "-".to_owned(), |attempt| attempt.to_string()),
             waited: "-".to_owned(),
             ran: words::seconds(self.age),
-            what: [format!("in the hands of {}", self.slot), self.progress()]
+            what: [format!("in the hands of {}", shown::line(self.slot, NAME)), self.progress()]
                 .into_iter()
                 .filter(|part| !part.is_empty())
                 .collect::<Vec<_>>()
@@ -268,6 +271,11 @@ mod tests {
         );
         let interrupted = Filter { state: Some(State::Interrupted), ..Filter::default() };
         assert_eq!(words(&interrupted), ["none interrupted"]);
+    }
+
+    #[test]
+    fn an_id_that_a_path_cannot_hold_stands_behind_it() {
+        assert_eq!([path("a/b"), path(".."), path("")], ["/tasks/a%2Fb", "/tasks/_?id=..", "/tasks/_?id="]);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 pub(crate) mod api;
 pub(crate) mod chart;
+mod command;
 pub(crate) mod dead_letter;
 pub(crate) mod dead_letters;
 pub(crate) mod ended;
@@ -17,9 +18,24 @@ use super::{
     assets::{SCRIPT, STYLE},
     numbers::Numbers,
     office::Snapshot,
-    words,
+    shown, words,
 };
 use crate::clock::{Clock, Timestamp};
+
+/// Bytes of a name in a page.
+const NAME: usize = 600;
+/// Bytes of a sentence about the master.
+const SENTENCE: usize = 2000;
+/// What stands for a state that the master does not tell at this moment.
+const NOT_KNOWN: &str = "not known";
+
+/// A text under the key by which it changes while it is seen.
+pub(crate) struct Cell {
+    pub(crate) key: String,
+    /// Of the style.
+    pub(crate) class: &'static str,
+    pub(crate) text: String,
+}
 
 /// What each page has around it.
 pub(crate) struct Frame {
@@ -47,7 +63,7 @@ pub(crate) struct Health {
 impl Frame {
     pub(crate) fn new(title: &str, tab: &'static str, visitor: &Visitor, snapshot: &Snapshot, command: &str) -> Self {
         Self {
-            title: title.to_owned(),
+            title: shown::line(title, NAME),
             tab,
             style: format!("/assets/{}", STYLE.name),
             script: format!("/assets/{}", SCRIPT.name),
@@ -61,12 +77,17 @@ impl Frame {
 
 impl Health {
     fn of(snapshot: &Snapshot, now: Timestamp) -> Self {
+        let Self { class, sentence } = Self::told(snapshot, now);
+        Self { class, sentence: shown::line(&sentence, SENTENCE) }
+    }
+
+    fn told(snapshot: &Snapshot, now: Timestamp) -> Self {
         if let Some(error) = &snapshot.unreachable {
-            let since = now.0.saturating_sub(snapshot.at.0).max(0) as f64 / 1000.0;
-            return Self {
-                class: "unknown",
-                sentence: format!("The master does not answer ({error}); asked {} ago.", words::seconds(since)),
+            let heard = match snapshot.status_at.0 {
+                0 => "it was not heard of yet".to_owned(),
+                at => format!("last heard of {} ago", words::seconds(now.0.saturating_sub(at).max(0) as f64 / 1000.0)),
             };
+            return Self { class: "unknown", sentence: format!("The master does not answer ({error}); {heard}.") };
         }
         let problems: Vec<&str> = snapshot.health["problems"]
             .as_array()

@@ -6,7 +6,7 @@ use askama::Template;
 use axum::{Extension, extract::State, http::StatusCode, response::Response};
 use serde_json::Value;
 
-use super::{Frame, chart, encoded, ended::Line, frame_numbers, tasks};
+use super::{Cell, Frame, NAME, NOT_KNOWN, SENTENCE, chart, encoded, ended::Line, frame_numbers, tasks};
 use crate::dashboard::{
     access::visitor::Visitor,
     answer,
@@ -14,7 +14,7 @@ use crate::dashboard::{
     office::Snapshot,
     page::Page,
     series::{FINE, Series},
-    words,
+    shown, words,
 };
 
 /// Fine steps that a rate is made of: half a minute.
@@ -44,12 +44,6 @@ struct Row {
     line: String,
 }
 
-struct Cell {
-    key: String,
-    class: &'static str,
-    text: String,
-}
-
 pub(crate) async fn overview(State(page): State<Arc<Page>>, Extension(visitor): Extension<Visitor>) -> Response {
     let (lines, failures, notes) = tasks::last_failures(&page, FAILURES).await;
     let snapshot = page.office.look();
@@ -58,7 +52,7 @@ pub(crate) async fn overview(State(page): State<Arc<Page>>, Extension(visitor): 
     let row = |(name, queue): (&String, &Value)| {
         let steps = series.steps(name, false).map(|step| step.done + step.failed);
         Row {
-            name: name.clone(),
+            name: shown::line(name, NAME),
             path: format!("/queues/{}", encoded(name)),
             kind: queue["kind"].as_str().unwrap_or_default().to_owned(),
             line: chart::line(&chart::grouped(steps, FINE.1, POINTS), 120.0, 24.0),
@@ -77,18 +71,23 @@ pub(crate) async fn overview(State(page): State<Arc<Page>>, Extension(visitor): 
 }
 
 fn master(snapshot: &Snapshot) -> String {
+    if snapshot.status.is_null() {
+        return "Nothing is known of the master yet.".to_owned();
+    }
     let status = &snapshot.status;
     let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
     let up = status["uptime_seconds"].as_f64().unwrap_or(f64::NAN);
-    format!(
+    let state = if snapshot.is_of_now() { text(&status["state"]) } else { NOT_KNOWN.to_owned() };
+    let said = format!(
         "{}, process {} on {}, version {}, up {}, {}",
-        text(&status["state"]),
+        state,
         status["pid"],
         text(&snapshot.counters["host"]),
         text(&status["version"]),
         words::seconds(up),
         text(&status["transport"]["uri"]),
-    )
+    );
+    shown::line(&said, SENTENCE)
 }
 
 fn cells(name: &str, queue: &Value, snapshot: &Snapshot, series: &Series) -> Vec<Cell> {
@@ -102,17 +101,17 @@ fn cells(name: &str, queue: &Value, snapshot: &Snapshot, series: &Series) -> Vec
     let slots = &snapshot.counters["queues"][name]["slots"];
     let slots = slots.as_object().into_iter().flatten().filter(|(_, count)| count.as_u64() > Some(0));
     let slots: Vec<String> = slots.map(|(state, count)| format!("{count} {state}")).collect();
-    let state = queue["state"].as_str().unwrap_or_default();
+    let now = |text: String, otherwise: &str| if snapshot.is_of_now() { text } else { otherwise.to_owned() };
     vec![
-        cell("state", "state", state.to_owned()),
-        cell("rate", "number", words::rate(rate)),
+        cell("state", "state", now(queue["state"].as_str().unwrap_or_default().to_owned(), NOT_KNOWN)),
+        cell("rate", "number", now(words::rate(rate), "-")),
         cell("waited", "number", both(&times.waited)),
         cell("ran", "number", both(&times.ran)),
         cell("ready", "number", words::count(&queue["ready"])),
         cell("delayed", "number", words::count(&queue["delayed"])),
-        cell("in_hand", "number", words::count(&queue["in_hand"])),
+        cell("in_hand", "number", now(words::count(&queue["in_hand"]), "-")),
         cell("failed", "number", words::count(&queue["failed"])),
-        cell("slots", "", slots.join(", ")),
+        cell("slots", "", now(slots.join(", "), NOT_KNOWN)),
     ]
 }
 

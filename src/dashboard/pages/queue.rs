@@ -12,7 +12,7 @@ use axum::{
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Frame, chart, encoded, frame_numbers};
+use super::{Cell, Frame, NAME, NOT_KNOWN, SENTENCE, chart, encoded, frame_numbers};
 use crate::dashboard::{
     access::visitor::Visitor,
     answer,
@@ -20,11 +20,14 @@ use crate::dashboard::{
     office::Snapshot,
     page::Page,
     series::{COARSE, FINE},
-    words,
+    shown, words,
 };
+use crate::json_text::pretty;
 
 /// Points of a chart.
 const POINTS: usize = 180;
+/// Bytes of the settings of a queue.
+const SETTINGS: usize = 16 * 1024;
 
 #[derive(Template)]
 #[template(path = "queue.html", config = "src/dashboard/askama.toml")]
@@ -37,6 +40,9 @@ struct QueuePage {
     done: Chart,
     failed: Chart,
     slots: Vec<Slot>,
+    /// The settings in force, and what they were read from.
+    settings: String,
+    sources: String,
 }
 
 struct Chart {
@@ -47,14 +53,7 @@ struct Chart {
 
 struct Slot {
     name: String,
-    state: String,
-    pid: String,
-    memory: String,
-    done: String,
-    failed: String,
-    restarts: String,
-    last_exit: String,
-    tasks: Vec<String>,
+    cells: Vec<Cell>,
 }
 
 #[derive(Deserialize)]
@@ -76,13 +75,15 @@ pub(crate) async fn queue(
         return answer::problem(StatusCode::NOT_FOUND, "the master works no queue of this name");
     }
     let is_day = span == "day";
-    let command = format!("asynctask status # queue {name}");
+    let command = shown::line(&format!("asynctask status # queue {name}"), NAME);
     let view = QueuePage {
         frame: Frame::new(&format!("Queue {name}"), "/", &visitor, &snapshot, &command),
         facts: facts(queue, &snapshot, &name),
         done: chart(&page, &name, is_day, "done", |step| step.done),
         failed: chart(&page, &name, is_day, "failed", |step| step.failed),
-        slots: queue["slots"].as_array().into_iter().flatten().map(slot).collect(),
+        slots: queue["slots"].as_array().into_iter().flatten().map(|told| slot(told, snapshot.is_of_now())).collect(),
+        settings: settings(&snapshot, &name),
+        sources: sources(&snapshot),
         is_day,
         path: encoded(&name),
     };
@@ -104,28 +105,43 @@ fn chart(
     Chart { line: chart::line(&chart::grouped(values, whole, POINTS), 600.0, 80.0), text }
 }
 
+fn settings(snapshot: &Snapshot, name: &str) -> String {
+    match &snapshot.settings["settings"]["workers"][name] {
+        Value::Null => String::new(),
+        settings => shown::lines(&pretty(&settings.to_string(), SETTINGS), SETTINGS),
+    }
+}
+
+/// Where settings come from: of two that say different things the later one holds.
+fn sources(snapshot: &Snapshot) -> String {
+    let named = |key: &str| snapshot.settings[key].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let all = named("files").map(str::to_owned).chain(named("options").map(|option| format!("--set {option}")));
+    shown::line(&all.collect::<Vec<_>>().join(", "), SENTENCE)
+}
+
 fn facts(queue: &Value, snapshot: &Snapshot, name: &str) -> Vec<(&'static str, String)> {
     let counted = &snapshot.counters["queues"][name];
     let pause = &queue["paused"];
     let paused = (!pause.is_null()).then(|| {
-        let by = pause["by"].as_str().unwrap_or_default();
+        let by = shown::line(pause["by"].as_str().unwrap_or_default(), NAME);
         let since = pause["since"].as_str().unwrap_or_default();
         match pause["until"].as_str() {
             Some(until) => format!("by {by}, since {since}, until {until}"),
             None => format!("by {by}, since {since}, until it is resumed"),
         }
     });
-    let parked = queue["parked"]["cause"].as_str().map(str::to_owned);
+    let parked = queue["parked"]["cause"].as_str().map(|cause| shown::line(cause, SENTENCE));
+    let now = |text: String, otherwise: &str| if snapshot.is_of_now() { text } else { otherwise.to_owned() };
     let sum =
         |counts: &Value| words::number(counts.as_object().into_iter().flatten().filter_map(|(_, n)| n.as_u64()).sum());
     let all = [
-        ("State", queue["state"].as_str().map(str::to_owned)),
+        ("State", queue["state"].as_str().map(|state| now(state.to_owned(), NOT_KNOWN))),
         ("Paused", paused),
         ("Parked", parked),
         ("Kind", queue["kind"].as_str().map(str::to_owned)),
         ("Ready", Some(words::count(&queue["ready"]))),
         ("Delayed", Some(words::count(&queue["delayed"]))),
-        ("In hand", Some(words::count(&queue["in_hand"]))),
+        ("In hand", Some(now(words::count(&queue["in_hand"]), "-"))),
         ("Dead letters", Some(words::count(&queue["failed"]))),
         ("Done", Some(words::count(&counted["done"]))),
         ("Retried", Some(sum(&counted["retried"]))),
@@ -135,30 +151,40 @@ fn facts(queue: &Value, snapshot: &Snapshot, name: &str) -> Vec<(&'static str, S
     all.into_iter().filter_map(|(name, text)| Some((name, text?))).collect()
 }
 
-fn slot(slot: &Value) -> Slot {
-    let text = |value: &Value| match value {
+/// A slot; of one whose master does not answer what it does is not known.
+fn slot(slot: &Value, is_of_now: bool) -> Slot {
+    let name = text(&slot["slot"]);
+    let cell = |what: &str, class, text: String| Cell { key: format!("{name}/{what}"), class, text };
+    let now = |text: String, otherwise: &str| if is_of_now { text } else { otherwise.to_owned() };
+    let tasks: Vec<String> = slot["tasks"].as_array().into_iter().flatten().map(task).collect();
+    let memory = slot["rss_bytes"].as_f64().map_or_else(|| "-".to_owned(), words::bytes);
+    let cells = vec![
+        cell("state", "state", now(text(&slot["state"]), NOT_KNOWN)),
+        cell("pid", "number", now(text(&slot["pid"]), "-")),
+        cell("memory", "number", now(memory, "-")),
+        cell("tasks", "lines", now(tasks.join("\n"), NOT_KNOWN)),
+        cell("done", "number", words::count(&slot["done"])),
+        cell("failed", "number", words::count(&slot["failed"])),
+        cell("restarts", "number", words::count(&slot["restarts"])),
+        cell("last_exit", "", text(&slot["last_exit"])),
+    ];
+    Slot { name, cells }
+}
+
+fn task(task: &Value) -> String {
+    let age = task["age_seconds"].as_f64().unwrap_or(f64::NAN);
+    let percent = task["progress"]["percent"].as_f64().map(|percent| format!(", {percent} %"));
+    let note = task["progress"]["note"].as_str().filter(|note| !note.is_empty());
+    let note = note.map(|note| format!(", {}", shown::line(note, NAME)));
+    let progress = [percent, note].into_iter().flatten().collect::<String>();
+    format!("{} attempt {} for {}{progress}", text(&task["id"]), text(&task["attempt"]), words::seconds(age))
+}
+
+fn text(value: &Value) -> String {
+    match value {
         Value::Null => "-".to_owned(),
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    };
-    let task = |task: &Value| {
-        let age = task["age_seconds"].as_f64().unwrap_or(f64::NAN);
-        let progress = match (&task["progress"]["percent"], task["progress"]["note"].as_str()) {
-            (Value::Null, None) => String::new(),
-            (percent, note) => format!(", {percent} % {}", note.unwrap_or_default()),
-        };
-        format!("{} attempt {} for {}{progress}", text(&task["id"]), text(&task["attempt"]), words::seconds(age))
-    };
-    Slot {
-        name: text(&slot["slot"]),
-        state: text(&slot["state"]),
-        pid: text(&slot["pid"]),
-        memory: slot["rss_bytes"].as_f64().map_or_else(|| "-".to_owned(), words::bytes),
-        done: words::count(&slot["done"]),
-        failed: words::count(&slot["failed"]),
-        restarts: words::count(&slot["restarts"]),
-        last_exit: text(&slot["last_exit"]),
-        tasks: slot["tasks"].as_array().into_iter().flatten().map(task).collect(),
+        Value::String(text) => shown::line(text, NAME),
+        other => shown::line(&other.to_string(), NAME),
     }
 }
 
@@ -167,5 +193,8 @@ pub(crate) fn numbers(_: &Page, snapshot: &Snapshot, name: &str) -> Numbers {
     let mut numbers = frame_numbers(snapshot);
     let queue = &snapshot.status["queues"][name];
     numbers.extend(facts(queue, snapshot, name).into_iter().map(|(key, text)| (key.to_owned(), text)));
+    for told in queue["slots"].as_array().into_iter().flatten() {
+        numbers.extend(slot(told, snapshot.is_of_now()).cells.into_iter().map(|cell| (cell.key, cell.text)));
+    }
     numbers
 }

@@ -5,13 +5,17 @@ use std::sync::Arc;
 use askama::Template;
 use axum::{
     Extension,
-    extract::{Path, State},
+    extract::{Path, Query, State},
     http::StatusCode,
     response::Response,
 };
+use serde::Deserialize;
 
 use super::{
-    Frame, encoded,
+    Frame, NAME,
+    command::typed,
+    dead_letter::{TEXT, last_words},
+    encoded,
     ended::{self, Line, Running},
 };
 use crate::{
@@ -21,7 +25,7 @@ use crate::{
         answer,
         history::{Outcome, Row},
         page::Page,
-        words,
+        shown, words,
     },
     text,
 };
@@ -43,6 +47,8 @@ struct TaskPage {
     /// How it stands, in a sentence.
     sentence: String,
     error: Option<String>,
+    /// What the worker of the last attempt said last.
+    tail: String,
     facts: Vec<(&'static str, String)>,
     links: Vec<(String, String)>,
     lines: Vec<Line>,
@@ -62,11 +68,19 @@ struct Bar {
     width: String,
 }
 
+/// The id that the path cannot hold.
+#[derive(Deserialize)]
+pub(crate) struct Named {
+    id: Option<String>,
+}
+
 pub(crate) async fn task(
     State(page): State<Arc<Page>>,
     Extension(visitor): Extension<Visitor>,
     Path(id): Path<String>,
+    Query(named): Query<Named>,
 ) -> Response {
+    let id = named.id.unwrap_or(id);
     let history = Arc::clone(&page.history);
     let asked = {
         let id = id.clone();
@@ -88,6 +102,10 @@ pub(crate) async fn task(
     let last = rows.last();
     let queue = running.map(|task| task.queue).or(last.map(|row| row.end.queue.as_str()));
     let is_dead = running.is_none() && last.is_some_and(|row| row.end.outcome == Outcome::Dead);
+    let tail = match queue.filter(|_| is_dead) {
+        Some(queue) => page.dead_letters.last_output(queue, &id).await.unwrap_or_default(),
+        None => String::new(),
+    };
     let (bars, drawing) = drawing(&rows, running, Clock::wall());
     let lines: Vec<Line> = rows.iter().map(Line::of).chain(running.map(|task| task.line(&snapshot))).collect();
     let view = TaskPage {
@@ -96,13 +114,17 @@ pub(crate) async fn task(
             "/tasks",
             &visitor,
             &snapshot,
-            if is_dead { "asynctask failed show QUEUE ID" } else { "asynctask status" },
+            &match queue.filter(|_| is_dead) {
+                Some(queue) => typed("asynctask failed show", &[], &[queue, &id]),
+                None => "asynctask status".to_owned(),
+            },
         ),
-        sentence: sentence(&rows, running),
+        sentence: sentence(&rows, running, &tail),
         error: last
             .and_then(|row| row.end.error.as_deref())
             .map(|error| text::escape_lines(text::cut(error, ERROR)).into_owned()),
         facts: facts(&rows, running, ended::node(&snapshot)),
+        tail: shown::lines(&tail, TEXT),
         links: links(queue, is_dead.then_some(&id)),
         missing: missing(&rows, running),
         height: HEIGHT * lines.len() as f64,
@@ -117,11 +139,11 @@ pub(crate) async fn task(
 }
 
 /// How it stands.
-fn sentence(rows: &[Row], running: Option<&Running<'_>>) -> String {
+fn sentence(rows: &[Row], running: Option<&Running<'_>>, tail: &str) -> String {
     if let Some(task) = running {
         let progress = task.progress();
         let progress = if progress.is_empty() { progress } else { format!(": {progress}") };
-        return format!("It runs for {} in {}{progress}.", words::seconds(task.age), task.slot);
+        return format!("It runs for {} in {}{progress}.", words::seconds(task.age), shown::line(task.slot, NAME));
     }
     let Some(Row { end, .. }) = rows.last() else {
         return "Nothing is known of it here: it may wait for a worker, it ended before this page heard of it, or its end was left out."
@@ -133,7 +155,7 @@ fn sentence(rows: &[Row], running: Option<&Running<'_>>) -> String {
         Outcome::Snoozed => format!("Its worker put it off at {at}: it is due again later."),
         Outcome::Released => format!("It was given back at {at} before it came to an end: it is done again."),
         Outcome::Retried => format!("Its attempt failed at {at}, and it is tried again: {}.", cause(end)),
-        Outcome::Dead => format!("It died at {at}: {}.", cause(end)),
+        Outcome::Dead => format!("It died at {at}: {}{}.", cause(end), last_words(tail)),
     }
 }
 
@@ -146,7 +168,7 @@ fn facts(rows: &[Row], running: Option<&Running<'_>>, node: &str) -> Vec<(&'stat
     let last = rows.last();
     let end = last.map(|row| &row.end);
     let text = |value: Option<&str>| value.map(|value| text::one_line(value, ERROR));
-    let own = |value: &str| (!value.is_empty()).then(|| value.to_owned());
+    let own = |value: &str| (!value.is_empty()).then(|| shown::line(value, NAME));
     let all = [
         ("Queue", running.map(|task| task.queue).or(end.map(|end| end.queue.as_str())).and_then(own)),
         ("Kind", running.map(|task| task.kind).or(end.map(|end| end.kind.as_str())).and_then(own)),
@@ -171,7 +193,7 @@ fn links(queue: Option<&str>, dead: Option<&String>) -> Vec<(String, String)> {
         ("Its dead letter: payload, output, history".to_owned(), path)
     });
     let own = [
-        (format!("Queue {queue}"), format!("/queues/{}", encoded(queue))),
+        (format!("Queue {}", shown::line(queue, NAME)), format!("/queues/{}", encoded(queue))),
         ("Other tasks of the queue".to_owned(), format!("/tasks?queue={}", encoded(queue))),
     ];
     letter.into_iter().chain(own).collect()
@@ -270,11 +292,11 @@ mod tests {
     #[test]
     fn how_it_stands_is_a_sentence() {
         assert_eq!(
-            sentence(&[row(1, Outcome::Retried, 0), row(2, Outcome::Dead, 10_000)], None),
-            "It died at 1970-01-01 00:00:10Z: killed by SIGSEGV after 2.0 s, attempt 2."
+            sentence(&[row(1, Outcome::Retried, 0), row(2, Outcome::Dead, 10_000)], None, "x\n\nlast \n\n"),
+            "It died at 1970-01-01 00:00:10Z: killed by SIGSEGV after 2.0 s, attempt 2; last words: last."
         );
-        assert!(sentence(&[row(1, Outcome::Done, 0)], None).starts_with("It was done at"));
-        assert!(sentence(&[], None).starts_with("Nothing is known of it here"));
+        assert!(sentence(&[row(1, Outcome::Done, 0)], None, "").starts_with("It was done at"));
+        assert!(sentence(&[], None, "").starts_with("Nothing is known of it here"));
         let task = json!({ "progress": { "percent": 40, "note": "half" } });
         let running = Running {
             queue: "q",
@@ -286,7 +308,7 @@ mod tests {
             age: 5.0,
             task: &task,
         };
-        assert_eq!(sentence(&[row(1, Outcome::Dead, 0)], Some(&running)), "It runs for 5.0 s in q[1]: 40 % half.");
+        assert_eq!(sentence(&[row(1, Outcome::Dead, 0)], Some(&running), ""), "It runs for 5.0 s in q[1]: 40 % half.");
         assert_eq!(
             missing(&[row(1, Outcome::Retried, 0)], Some(&running)).map(|text| text[..23].to_owned()).as_deref(),
             Some("Attempt 2 is not listed")

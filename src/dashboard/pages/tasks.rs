@@ -13,7 +13,8 @@ use axum::{
 use serde_json::{Map, Value, json};
 
 use super::{
-    Frame,
+    Frame, NAME,
+    command::typed,
     ended::{self, Line, Share},
     filter::{self, Filter, SPANS, State},
 };
@@ -25,7 +26,7 @@ use crate::{
         history::{Limits, Listing, Outcome},
         office::Snapshot,
         page::Page,
-        words,
+        shown, words,
     },
 };
 
@@ -219,12 +220,8 @@ fn words_left_out(shares: &[Share], filter: &Filter) -> Option<String> {
 
 /// The command that shows what is nearest to the list.
 fn command(filter: &Filter) -> String {
-    // Whoever made the address chose the name: what a shell would take for more than a name is not put into a command.
-    let is_plain = |queue: &&str| queue.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
     match filter.state {
-        Some(State::Error) => {
-            format!("asynctask failed list {}", filter.queue.as_deref().filter(is_plain).unwrap_or("QUEUE"))
-        }
+        Some(State::Error) => typed("asynctask failed list", &[], &[filter.queue.as_deref().unwrap_or("QUEUE")]),
         _ => "asynctask status".to_owned(),
     }
 }
@@ -246,7 +243,11 @@ fn names(mut names: Vec<String>, chosen: Option<&str>) -> Vec<Choice> {
     {
         names.push(chosen.to_owned());
     }
-    let choice = |name: String| Choice { is_chosen: chosen == Some(name.as_str()), label: name.clone(), value: name };
+    let choice = |name: String| Choice {
+        is_chosen: chosen == Some(name.as_str()),
+        label: shown::line(&name, NAME),
+        value: name,
+    };
     names.into_iter().map(choice).collect()
 }
 
@@ -302,7 +303,7 @@ mod tests {
         let names = names((0..500).map(|number| number.to_string()).collect(), Some("mine"));
         assert_eq!(names.len(), NAMES + 1);
         assert!(names.last().is_some_and(|last| last.is_chosen && last.value == "mine"));
-        for (queue, shown) in [("foo", "foo"), ("$(reboot)", "QUEUE")] {
+        for (queue, shown) in [("foo", "foo"), ("$(reboot)", "'$(reboot)'")] {
             let filter = Filter { state: Some(State::Error), queue: Some(queue.to_owned()), ..Filter::default() };
             assert_eq!(command(&filter), format!("asynctask failed list {shown}"));
         }

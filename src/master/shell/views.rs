@@ -11,12 +11,9 @@ use crate::{
         counts::{BOUNDS, Cause, Times},
     },
     process,
-    schedule::{Schedule, Timer},
+    schedule::{Schedule, Timer, shown},
     task::Reason,
 };
-
-/// Moments to come that are shown of each schedule.
-const SHOWN: usize = 3;
 
 impl Shell {
     /// The answer to a question that this side knows alone; `None`: it is another one's.
@@ -65,14 +62,12 @@ impl Shell {
 }
 
 fn moments_of(schedule: &Schedule, last: Option<Timestamp>, now: Timestamp) -> Value {
-    let next = |moment: &Timestamp| schedule.when.next_after(*moment);
-    let moments = std::iter::successors(schedule.when.next_after(now), next).take(SHOWN);
     json!({
         "id": schedule.id,
         "queue": schedule.queue,
-        "target": schedule.target.name(),
+        "target": shown::target(schedule).1,
         "zone": schedule.zone(),
-        "next": moments.map(|moment| schedule.when.in_its_zone(moment)).collect::<Vec<_>>(),
+        "next": shown::upcoming(schedule, now),
         "last_at": last.map(|last| schedule.when.in_its_zone(last)),
     })
 }
