@@ -37,6 +37,8 @@ impl Tenant for Amqp {
     const LOSES_SESSIONS: bool = true;
     const TELLS_OF_GONE: bool = false;
     const LOOKS_AT_JOBS: bool = false;
+    /// What RabbitMQ takes from version 4 on, if its settings do not say otherwise.
+    const LONGEST_BODY: usize = 16 << 20;
 
     fn left_out(clause: &str) -> Option<&'static str> {
         (clause == "a_forgotten_job_is_frozen_no_more")

@@ -354,7 +354,7 @@ pub fn entries_come_in_their_order_and_no_more_than_are_folded<T: Tenant>(tenant
 
 pub fn forged_entries_are_handed_on<T: Tenant>(tenant: &T) {
     let mut party = coordinator(tenant, 0);
-    let long = NewTask { body: vec![0xff; 17 << 20], ..entry("") };
+    let long = NewTask { body: vec![0xff; T::LONGEST_BODY], ..entry("") };
     party.submit(vec![entry("{"), entry(""), long, entry("\u{0}")]);
     let mut entries = Vec::new();
     while entries.len() < 4 {
@@ -363,7 +363,7 @@ pub fn forged_entries_are_handed_on<T: Tenant>(tenant: &T) {
             _ => None,
         }));
     }
-    assert_eq!(entries.iter().map(|entry| entry.body.len()).collect::<Vec<_>>(), [1, 0, 17 << 20, 1]);
+    assert_eq!(entries.iter().map(|entry| entry.body.len()).collect::<Vec<_>>(), [1, 0, T::LONGEST_BODY, 1]);
     assert!(entries.iter().all(|entry| Entry::parse(&entry.body).is_err()));
     let entries = entries.iter().map(|entry| entry.id).collect();
     party.advanced(Advance { entries, ..Advance::default() });

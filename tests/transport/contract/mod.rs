@@ -55,6 +55,9 @@ pub trait Tenant: Sized {
     /// does something good, which its ledger is told of.
     const LOOKS_AT_JOBS: bool = true;
 
+    /// The longest body that it surely takes, in bytes: more than any task of ours has.
+    const LONGEST_BODY: usize = 17 << 20;
+
     /// It sees the keys of all owners.
     const SHARES_KEYS: bool = false;
 
