@@ -248,12 +248,16 @@ impl Storing {
         for (order, answer) in &advance.answers {
             held.answers.keep(order, answer, now);
         }
-        for asker in held.entries.askers(&advance.entries) {
-            if let Some(answer) = held.answers.find(&asker.order, now) {
-                held.reply(&asker, answer.into_bytes());
-            }
-        }
-        Ok(())
+        let answers: Vec<Publication> = held
+            .entries
+            .askers(&advance.entries)
+            .into_iter()
+            .filter_map(|asker| Some((held.answers.find(&asker.order, now)?, asker)))
+            .map(|(answer, asker)| stored::answer(&asker.queue, &asker.order, answer))
+            .collect();
+        // With the entry goes what the next coordinator would answer by: this process may end before an answer is sent, a command at once
+        // when it has its own.
+        held.keep_during(store::send_answers(&self.outbox, &answers)).await
     }
 }
 

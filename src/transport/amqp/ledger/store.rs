@@ -1,10 +1,13 @@
 //! Storing what a ledger consists of: published until it is confirmed, however long that takes. It ends without only with the session,
 //! or when its caller has lost the ledger.
 
+use std::time::Duration;
+
 use lapin::{
     BasicProperties,
     options::{BasicPublishOptions, ConfirmSelectOptions},
 };
+use tokio::time::timeout;
 
 use super::names::{Announcement, void_exchange};
 use crate::transport::amqp::{
@@ -18,6 +21,9 @@ use crate::transport::amqp::{
 
 /// Tries to tell masters what is stopped, which the next coordinator tells again.
 const TRIES: u32 = 3;
+
+/// Whoever gave an order waits for 10 s; the ledger does not wait so long for them.
+const ANSWERED: Duration = Duration::from_secs(5);
 
 /// Stores messages in queues that exist.
 pub(crate) async fn until_stored(outbox: &Outbox, publications: &[Publication]) {
@@ -57,6 +63,28 @@ async fn one(outbox: &Outbox, publication: &Publication) {
             pause.as_secs()
         ));
         tokio::time::sleep(pause).await;
+    }
+}
+
+/// Sends answers to orders to where they are waited for, until the broker has confirmed them or it is clear that nobody waits any more,
+/// for a while.
+pub(crate) async fn send_answers(outbox: &Outbox, answers: &[Publication]) {
+    let publisher = &outbox.session.publisher;
+    let sent = async {
+        // That of one who is gone comes back, and may have been taken for that of another: whoever gets an answer twice takes the first.
+        if matches!(answers, [_, _, ..]) && publisher.window(answers).await {
+            return;
+        }
+        for answer in answers {
+            if let Published::Unknown { line, .. } = publisher.single(answer).await
+                && publisher.reconnect(line).await.is_ok()
+            {
+                publisher.single(answer).await;
+            }
+        }
+    };
+    if timeout(ANSWERED, sent).await.is_err() {
+        tracing::debug!(target: "asynctask::amqp", "the broker does not take the answers to {} orders", answers.len());
     }
 }
 

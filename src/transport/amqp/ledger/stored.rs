@@ -150,6 +150,15 @@ pub(crate) fn marker(queue: &str, marker: Uuid) -> Publication {
     message(queue, MARKER, &marker, Some(MARKER_MS))
 }
 
+/// The answer to an order, for whoever waits at a queue.
+pub(crate) fn answer(queue: &str, order: &str, answer: String) -> Publication {
+    let properties = BasicProperties::default()
+        .with_delivery_mode(1)
+        .with_content_type("application/json".into())
+        .with_correlation_id(short(order));
+    Publication { queue: queue.to_owned(), properties: properties.into(), body: answer.into_bytes().into() }
+}
+
 /// A marker that nobody waits for is in the way of nobody, and goes.
 const MARKER_MS: i64 = 3_600_000;
 
