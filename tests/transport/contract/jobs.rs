@@ -92,7 +92,7 @@ pub fn item(queue: &str, id: &str, job: &str, number: u128, index: u32) -> NewTa
     NewTask { membership: Some(Box::new(member)), ..task(queue, id) }
 }
 
-fn record(id: &str, version: u64, rounds: &[u128]) -> Record {
+pub fn record(id: &str, version: u64, rounds: &[u128]) -> Record {
     Record {
         id: id.to_owned(),
         pipeline: "p".to_owned(),
@@ -131,12 +131,17 @@ fn cancel<T: Tenant>(party: &Party<'_, T>, id: &str, queue: &str) -> bool {
 }
 
 /// What waits, by its job: attached to two queues, with the ledger.
-fn coordinator<T: Tenant>(tenant: &T, credit: u32) -> Party<'_, T> {
+pub fn coordinator<T: Tenant>(tenant: &T, credit: u32) -> Party<'_, T> {
+    coordinator_told(tenant, credit).0
+}
+
+/// The same, with the open jobs that it was told.
+pub fn coordinator_told<T: Tenant>(tenant: &T, credit: u32) -> (Party<'_, T>, Vec<Record>) {
     let queues = [setup(&tenant.queue("foo"), &[SOON]), setup(&tenant.queue("bar"), &[SOON])];
     let mut party = Party::attached(tenant, &queues, credit);
     ask(&party);
-    party.ledger_held();
-    party
+    let (_, open, _) = party.ledger_held();
+    (party, open)
 }
 
 fn ask<T: Tenant>(party: &Party<'_, T>) {
@@ -147,7 +152,7 @@ fn refused<T: Tenant>(party: &mut Party<'_, T>) {
     party.wait("LedgerRefused", |event| matches!(event, Event::LedgerRefused).then_some(()));
 }
 
-fn jobs<T: Tenant>(party: &Party<'_, T>, filter: JobFilter) -> Vec<Record> {
+pub fn jobs<T: Tenant>(party: &Party<'_, T>, filter: JobFilter) -> Vec<Record> {
     let application = APP.to_owned();
     party.call(|reply| Request::Jobs { application, filter, reply }).expect("listed").0
 }
@@ -184,7 +189,7 @@ impl<T: Tenant> Party<'_, T> {
     }
 
     /// A step that must succeed.
-    fn advanced(&mut self, advance: Advance) -> u64 {
+    pub fn advanced(&mut self, advance: Advance) -> u64 {
         let (revived, result) = self.advance(advance);
         result.expect("stored");
         revived

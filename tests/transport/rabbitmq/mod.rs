@@ -4,6 +4,7 @@
 
 mod celery;
 mod cluster;
+mod ended;
 mod faults;
 mod foreign;
 mod jobs;

@@ -128,10 +128,12 @@ impl Asking {
         let found = self.open_jobs(&wide).await?;
         let mut jobs: Vec<StoredJob> = found.jobs;
         let is_found = filter.whole_id && !jobs.is_empty();
+        let now = self.clock.now().wall;
+        // One that has ended may wait among the open ones.
+        jobs.retain(|job| job.record.purge_at.is_none_or(|at| at > now));
         if !filter.open && !is_found {
             // After the open ones: what ends in between is in both.
             let queue = super::names::ended_queue(&self.application);
-            let now = self.clock.now().wall;
             let reader = self.outbox.session.reader();
             let ended = ended::visit(&reader, &self.application, now, |job| {
                 if wide.holds(&job.record) {

@@ -144,8 +144,15 @@ impl HeldJobs {
         all
     }
 
+    /// Ended ones, which wait here for their own queue; those that have waited longest first.
+    pub(crate) fn ended(&self) -> Vec<&StoredJob> {
+        let mut ended: Vec<_> = self.jobs.values().filter(|held| !held.stored.record.open).collect();
+        ended.sort_by_key(|held| held.since);
+        ended.into_iter().map(|held| &held.stored).collect()
+    }
+
     pub(crate) fn frozen(&self) -> Vec<String> {
-        let frozen = self.jobs.values().filter(|held| held.stored.record.frozen);
+        let frozen = self.jobs.values().filter(|held| held.stored.record.open && held.stored.record.frozen);
         frozen.map(|held| held.stored.record.id.clone()).collect()
     }
 

@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use super::{
     answers::KeptAnswers,
+    backlog::{Backlog, Retried},
     held_entries::{Asker, HeldEntries},
     held_jobs::HeldJobs,
     names::{Question, coordinator_queue, jobs_queue},
@@ -62,6 +63,7 @@ pub(crate) struct HeldLedger {
     jobs_came: Consumer,
     /// Once entries are told.
     entries_came: Option<(Consumer, Events)>,
+    pub(super) outbox: Outbox,
     pub(super) clock: Clock,
     /// Tags of all that the broker waits for us to acknowledge. What is not of this program, or of a later one, stays.
     pub(super) unacknowledged: BTreeSet<u64>,
@@ -82,6 +84,7 @@ pub(crate) struct HeldLedger {
     pub(crate) answers: KeptAnswers,
     pub(crate) jobs: HeldJobs,
     pub(crate) entries: HeldEntries,
+    pub(super) backlog: Backlog,
 }
 
 /// Something came over the channel.
@@ -91,6 +94,9 @@ pub(super) enum Arrival {
     Entry(Message),
     /// It is time to give all back.
     Refresh,
+    /// It is time to try again to store ended jobs.
+    Retry,
+    Retried(Retried),
 }
 
 impl HeldLedger {
@@ -124,6 +130,7 @@ impl HeldLedger {
             lease,
             jobs_came,
             entries_came: None,
+            outbox: outbox.clone(),
             clock,
             unacknowledged: BTreeSet::new(),
             refresh_at: None,
@@ -137,6 +144,7 @@ impl HeldLedger {
             answers: KeptAnswers::default(),
             jobs: HeldJobs::default(),
             entries: HeldEntries::default(),
+            backlog: Backlog::default(),
         };
         // The queue has one active consumer, and that is us only once it has heard of the end of the one before; what that one held is in
         // front of everything else then. So whatever there is comes before the marker.
@@ -167,6 +175,7 @@ impl HeldLedger {
     pub(crate) async fn listen(&mut self, events: Events) -> Result<(), LedgerLost> {
         let entries = consume(&self.channel, &ledger_queue(&self.application), OUTSTANDING).await?;
         self.entries_came = Some((entries, events));
+        self.backlog.retry_at = (!self.jobs.ended().is_empty()).then(|| self.clock.now().at);
         Ok(())
     }
 
@@ -236,8 +245,9 @@ impl HeldLedger {
 
     /// Waits for whatever comes first. Nothing is lost if it is dropped.
     async fn arrival(&mut self) -> Result<Arrival, LedgerLost> {
-        let refresh_in = self.refresh_at.map(|at| at.since(self.clock.now().at));
-        let Self { lease, jobs_came, entries_came, .. } = self;
+        let until = |at: Option<Instant>| at.map(|at| at.since(self.clock.now().at));
+        let (refresh_in, retry_in) = (until(self.refresh_at), until(self.backlog.retry_at));
+        let Self { lease, jobs_came, entries_came, backlog, .. } = self;
         let entry = async {
             match entries_came {
                 Some((entries, _)) => entries.next().await,
@@ -249,6 +259,8 @@ impl HeldLedger {
             came = jobs_came.next() => message(came).map(Arrival::Job),
             came = entry => message(came).map(Arrival::Entry),
             () = tokio::time::sleep(refresh_in.unwrap_or_default()), if refresh_in.is_some() => Ok(Arrival::Refresh),
+            () = tokio::time::sleep(retry_in.unwrap_or_default()), if retry_in.is_some() => Ok(Arrival::Retry),
+            retried = backlog.retried() => Ok(Arrival::Retried(retried)),
         }
     }
 
@@ -256,6 +268,8 @@ impl HeldLedger {
     async fn arrived(&mut self, arrival: Arrival) -> Result<(), LedgerLost> {
         match arrival {
             Arrival::Refresh => return self.refresh().await,
+            Arrival::Retry => return self.retry_ended().await,
+            Arrival::Retried(retried) => return self.ended_retried(retried).await,
             arrival => self.take_in(arrival),
         }
         self.drain().await

@@ -167,7 +167,8 @@ impl LedgerHolder {
         requests: &mut mpsc::UnboundedReceiver<LedgerRequest>,
     ) -> Result<(), LedgerLost> {
         self.flag.set(true);
-        let jobs = held.jobs.all().into_iter().map(|job| job.record.clone()).collect();
+        let open = held.jobs.all().into_iter().filter(|job| job.record.open);
+        let jobs = open.map(|job| job.record.clone()).collect();
         let (epoch, frozen) = (held.jobs.epoch(), held.jobs.memory().frozen.clone());
         let _ = self.events.send(Event::LedgerHeld { epoch, jobs, frozen });
         held.listen(self.events.clone()).await?;

@@ -25,7 +25,9 @@
 pub(super) mod actor;
 mod answers;
 mod asking;
+mod backlog;
 mod ended;
+mod ended_waiting;
 mod held_entries;
 mod held_jobs;
 mod held_ledger;

@@ -19,7 +19,7 @@ use uuid::Uuid;
 use super::{
     ended,
     held_ledger::{HeldLedger, LedgerLost},
-    names::{Announcement, ended_queue, jobs_queue},
+    names::{Announcement, jobs_queue},
     pending::{PendingStep, PendingTask},
     store,
     stored::{self, StoredJob},
@@ -190,13 +190,12 @@ impl Storing {
         let advance = &step.advance;
         let (epoch, now) = (held.jobs.epoch(), self.clock.now().wall);
         let (open, ended): (Vec<&Record>, Vec<&Record>) = advance.records.iter().partition(|record| record.open);
-        let ended_queue = ended_queue(&held.application);
-        let ended_jobs: Vec<_> = ended
+        let ended_jobs = ended
             .iter()
             .map(|record| StoredJob { epoch, record: (*record).clone(), queues: BTreeMap::new() })
-            .map(|job| stored::ended_job(&ended_queue, &job, now))
             .collect();
-        held.keep_during(store::until_stored(&self.outbox, &ended_jobs)).await?;
+        let waiting = held.store_ended(&self.outbox, ended_jobs, now).await?;
+        let mut obsolete = held.give_up_ended(&self.outbox, &waiting);
         if !advance.forgotten.is_empty() {
             let (application, reader) = (held.application.clone(), self.outbox.session.reader());
             let removed = held.keep_during(ended::remove(&reader, &application, &advance.forgotten)).await?;
@@ -205,10 +204,16 @@ impl Storing {
             }
         }
         let jobs_queue = jobs_queue(&held.application);
-        let mut changed = Vec::with_capacity(open.len());
-        for record in open {
-            let queues = queues(record, held.jobs.get(&record.id), tasks);
-            let job = StoredJob { epoch, record: record.clone(), queues };
+        let waits: BTreeSet<String> = waiting.iter().map(|job| job.record.id.clone()).collect();
+        let open: Vec<StoredJob> = open
+            .into_iter()
+            .map(|record| {
+                let queues = queues(record, held.jobs.get(&record.id), tasks);
+                StoredJob { epoch, record: record.clone(), queues }
+            })
+            .collect();
+        let mut changed = Vec::with_capacity(open.len() + waiting.len());
+        for job in open.into_iter().chain(waiting) {
             changed.push(stored::job(&jobs_queue, &job));
             held.jobs.expect(job);
         }
@@ -225,8 +230,9 @@ impl Storing {
         }
         held.keep_during(store::until_stored(&self.outbox, &changed)).await?;
         held.until_all_came().await?;
-        let gone = ended.iter().map(|record| &record.id).chain(&advance.forgotten);
-        Ok(gone.filter_map(|id| held.jobs.remove(id)).collect())
+        let ended = ended.iter().map(|record| &record.id).filter(|id| !waits.contains(*id));
+        obsolete.extend(ended.chain(&advance.forgotten).filter_map(|id| held.jobs.remove(id)));
+        Ok(obsolete)
     }
 
     /// Tells masters what is stopped, and those who wait the answers to their orders.

@@ -37,24 +37,53 @@ pub(crate) async fn until_stored(outbox: &Outbox, publications: &[Publication]) 
     }
 }
 
+/// Tries each once, in their order, up to the first that is not stored. Gives how many are, and what became of that one.
+pub(crate) async fn once(outbox: &Outbox, publications: &[Publication]) -> (usize, Option<Published>) {
+    let publisher = &outbox.session.publisher;
+    let mut stored = 0;
+    for window in publications.chunks(WINDOW) {
+        if matches!(window, [_, _, ..]) && publisher.window(window).await {
+            stored += window.len();
+            continue;
+        }
+        for publication in window {
+            match publisher.single(publication).await {
+                Published::Stored => stored += 1,
+                outcome => return (stored, Some(outcome)),
+            }
+        }
+    }
+    (stored, None)
+}
+
+/// Why something was not stored.
+pub(crate) fn cause(outcome: Published) -> String {
+    match outcome {
+        Published::Stored => String::new(),
+        Published::Returned => "it does not exist".to_owned(),
+        Published::Nacked => "it is full, or has no leader (rabbitmqctl list_queues name state)".to_owned(),
+        Published::Refused(cause) => cause,
+        Published::Unknown { why, .. } => why.cause(),
+    }
+}
+
 async fn one(outbox: &Outbox, publication: &Publication) {
     let publisher = &outbox.session.publisher;
     let mut failures = 0;
     loop {
-        let cause = match publisher.single(publication).await {
+        let outcome = publisher.single(publication).await;
+        let line = match &outcome {
             Published::Stored => return,
-            Published::Returned => "it does not exist".to_owned(),
-            Published::Nacked => "it is full or not available".to_owned(),
-            Published::Refused(cause) => cause,
-            Published::Unknown { line, why } => {
-                let cause = why.cause();
-                if let Err(error) = publisher.reconnect(line).await {
-                    let _: Result<(), ()> = outbox.broken(format!("{cause}; {error}"));
-                    return std::future::pending().await;
-                }
-                cause
-            }
+            Published::Unknown { line, .. } => Some(*line),
+            _ => None,
         };
+        let cause = cause(outcome);
+        if let Some(line) = line
+            && let Err(error) = publisher.reconnect(line).await
+        {
+            let _: Result<(), ()> = outbox.broken(format!("{cause}; {error}"));
+            return std::future::pending().await;
+        }
         failures += 1;
         let pause = PAUSES.delay(failures);
         outbox.warn(format!(

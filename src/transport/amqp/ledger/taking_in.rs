@@ -31,7 +31,7 @@ impl HeldLedger {
             Arrival::Question(message) => self.answer_question(&message),
             Arrival::Job(message) => self.take_job(&message),
             Arrival::Entry(message) => self.take_entry(message),
-            Arrival::Refresh => {}
+            Arrival::Refresh | Arrival::Retry | Arrival::Retried(_) => {}
         }
     }
 
