@@ -44,6 +44,7 @@ pub const CLAUSES: &[&str] = &[
     "an_advance_needs_the_ledger",
     "a_key_passes_from_job_to_job_in_one_step",
     "an_order_is_answered",
+    "an_answer_outlives_whoever_gave_it",
     "an_order_that_nobody_carries_out_is_stored",
     "all_who_ask_at_once_are_told_of_all_jobs",
     "jobs_are_listed_newest_first",
@@ -557,28 +558,40 @@ fn order(id: &str) -> Order {
     Order { id: id.to_owned(), at: Timestamp(1), what: Wanted::Cancel { job: "j".to_owned() } }
 }
 
+/// Gives an order; its answer.
+fn given<T: Tenant>(party: &Party<'_, T>, id: &str) -> oneshot::Receiver<Result<Option<String>, Error>> {
+    let (reply, answer) = oneshot::channel();
+    let within = Duration::from_secs(15);
+    party.ask(Request::Order { application: APP.to_owned(), order: Box::new(order(id)), within, reply });
+    answer
+}
+
 pub fn an_order_is_answered<T: Tenant>(tenant: &T) {
     let mut party = coordinator(tenant, 0);
-    let ask = |of: &Party<'_, T>, id: &str| {
-        let (reply, answer) = oneshot::channel();
-        let within = Duration::from_secs(15);
-        of.ask(Request::Order { application: APP.to_owned(), order: Box::new(order(id)), within, reply });
-        answer
-    };
     let client = Party::client(tenant);
     for by_client in [false, true] {
         let id = format!("order {by_client}");
-        let answer = ask(if by_client { &client } else { &party }, &id);
+        let answer = given(if by_client { &client } else { &party }, &id);
         let entries = party.entries(1);
         assert_eq!(parsed(&entries), [Entry::Order(Box::new(order(&id)))]);
         let entries = entries.iter().map(|entry| entry.id).collect();
         party.advanced(Advance { entries, answers: vec![(id.clone(), "\"done\"".to_owned())], ..Advance::default() });
         assert_eq!(answer.blocking_recv().expect("answered").expect("stored"), Some("\"done\"".to_owned()));
         // Given twice, it is done once.
-        assert_eq!(ask(&client, &id).blocking_recv().expect("answered").expect("known"), Some("\"done\"".to_owned()));
+        assert_eq!(given(&client, &id).blocking_recv().expect("answered").expect("known"), Some("\"done\"".to_owned()));
     }
     party.submit(vec![entry("last")]);
     assert_eq!(party.entries(1)[0].body, b"last");
+}
+
+pub fn an_answer_outlives_whoever_gave_it<T: Tenant>(tenant: &T) {
+    let mut party = coordinator(tenant, 0);
+    let client = Party::client(tenant);
+    let answer = given(&client, "o");
+    let entries = party.entries(1).iter().map(|entry| entry.id).collect();
+    party.advanced(Advance { entries, answers: vec![("o".to_owned(), "\"done\"".to_owned())], ..Advance::default() });
+    party.kill();
+    assert_eq!(answer.blocking_recv().expect("answered").expect("stored"), Some("\"done\"".to_owned()));
 }
 
 pub fn all_who_ask_at_once_are_told_of_all_jobs<T: Tenant>(tenant: &T) {

@@ -200,6 +200,7 @@ macro_rules! every_clause {
                 an_advance_needs_the_ledger
                 a_key_passes_from_job_to_job_in_one_step
                 an_order_is_answered
+                an_answer_outlives_whoever_gave_it
                 an_order_that_nobody_carries_out_is_stored
                 jobs_are_listed_newest_first
                 all_who_ask_at_once_are_told_of_all_jobs
