@@ -132,7 +132,7 @@ fn page(
     control: Option<&Socket>,
     logger: &Logger,
 ) -> Option<PageProcess> {
-    config.dashboard.as_ref()?;
+    let settings = config.dashboard.clone()?;
     let warn = |text: &str| logger.line(Level::Warning, MASTER, &format!("no page is kept: {text}"));
     let Some(socket) = control else {
         warn("it asks the control socket, and there is none");
@@ -157,7 +157,7 @@ fn page(
     for option in &global.set {
         arguments.extend(["--set".into(), option.into()]);
     }
-    Some(PageProcess { program, arguments, key: Secret(key) })
+    Some(PageProcess { program, arguments, key: Secret(key), settings })
 }
 
 /// The settings as they are in force, and what they were read from: files, of which later ones win, and options, which win over all.
@@ -241,6 +241,7 @@ fn reader(registry: &Registry, global: &Global, verb: &Workers, config: &Config,
         }
         Ok(Fresh {
             settings: in_force(&config, &options),
+            dashboard: config.dashboard.clone(),
             names: config.known_queues(),
             pipelines: config.pipelines.clone(),
             protocols,
@@ -262,7 +263,8 @@ fn fixed(before: &Config, now: &Config) -> Vec<&'static str> {
         ("declare", before.declare_passive != now.declare_passive),
         ("control", before.control_socket != now.control_socket),
         ("metrics", before.metrics_listen != now.metrics_listen),
-        ("dashboard", before.dashboard != now.dashboard),
+        // Its process reads the settings again by itself, but it must be there or not.
+        ("dashboard", before.dashboard.is_some() != now.dashboard.is_some()),
         ("celery", celery(before) != celery(now)),
     ];
     keys.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()

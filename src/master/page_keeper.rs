@@ -17,7 +17,7 @@ use std::{
 
 use crate::{
     clock::Clock,
-    config::dashboard::Secret,
+    config::dashboard::{Dashboard, Secret},
     logging::{Level, Logger, MASTER},
     redact::redact,
     task::Exit,
@@ -44,6 +44,8 @@ pub struct PageProcess {
     pub arguments: Vec<OsString>,
     /// The key that it is opened with.
     pub key: Secret,
+    /// What it reads of its own settings.
+    pub settings: Dashboard,
 }
 
 /// The page's process, kept until this is dropped.
@@ -199,8 +201,9 @@ fn once(page: &PageProcess, shared: &Shared, logger: &Logger) -> io::Result<()> 
         if let Some(place) = place.filter(|_| !is_open) {
             is_open = true;
             // The link is for who asks: logs have readers.
-            let address = place.split("/open?").next().unwrap_or_default();
-            logger.line(Level::Info, MASTER, &format!("Page at {address} (asynctask dashboard link)"));
+            let (link, through) = place.split_at(place.find(" through ").unwrap_or(place.len()));
+            let address = link.split("/open?").next().unwrap_or_default();
+            logger.line(Level::Info, MASTER, &format!("Page at {address}{through} (asynctask dashboard link)"));
             shared.state().opened = Some(Secret(place.to_owned()));
         } else {
             logger.line(Level::Warning, MASTER, &format!("Page: {}", text::escape_line(&redact(&line))));
@@ -237,7 +240,8 @@ mod tests {
 
     #[test]
     fn nothing_that_is_printed_of_it_has_the_key() {
-        let page = PageProcess { program: "a".into(), arguments: Vec::new(), key: Secret("s3cret".to_owned()) };
+        let (key, settings) = (Secret("s3cret".to_owned()), Dashboard::default());
+        let page = PageProcess { program: "a".into(), arguments: Vec::new(), key, settings };
         let state = State { opened: Some(Secret("http://h/open?key=s3cret".to_owned())), ..State::default() };
         assert!(!format!("{page:?} {state:?}").contains("s3cret"));
     }

@@ -92,8 +92,8 @@ impl Shell {
     }
 
     fn take_settings(&mut self, fresh: Fresh, requests: Vec<ReadRequest>) {
-        let is_other = self.settings != fresh.settings;
-        self.settings = fresh.settings;
+        let is_other = self.settings != fresh.settings || self.dashboard != fresh.dashboard;
+        (self.settings, self.dashboard) = (fresh.settings, fresh.dashboard);
         if let Some(page) = self.page.as_ref().filter(|_| is_other) {
             page.restart();
         }

@@ -24,6 +24,8 @@ const UNENDED: usize = 8;
 pub struct Fresh {
     /// As [`RunConfig::settings`](crate::master::run_config::RunConfig::settings).
     pub settings: serde_json::Value,
+    /// Those of the page: in [`settings`](Self::settings) secrets are masked.
+    pub dashboard: Option<config::dashboard::Dashboard>,
     /// The queues to work.
     pub queues: Vec<QueueRun>,
     /// The queues that the settings name.

@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     clock::{Instant, Now, RunningClock},
+    config::dashboard::Dashboard,
     control::server::Asked,
     junit,
     logging::{Level, Logger, MASTER},
@@ -106,6 +107,8 @@ pub(in crate::master) struct Shell {
     pub(super) run: Uuid,
     /// What is in force, for whoever asks.
     pub(super) settings: serde_json::Value,
+    /// What of it is the page's, with its secrets.
+    pub(super) dashboard: Option<Dashboard>,
     /// The process of the page.
     pub(super) page: Option<PageKeeper>,
     /// What is parked and paused is kept there for the next run.
@@ -139,6 +142,7 @@ impl Shell {
         if run.report.is_some() {
             core.tell_ends();
         }
+        let dashboard = run.page.as_ref().map(|page| page.settings.clone());
         let page = run.page.and_then(|page| match PageKeeper::start(page, logger.clone()) {
             Ok(keeper) => Some(keeper),
             Err(error) => {
@@ -159,6 +163,7 @@ impl Shell {
             jobs,
             run: Uuid::now_v7(),
             settings: run.settings,
+            dashboard,
             page,
             kept_files,
             clock: RunningClock::start(),
