@@ -1,7 +1,7 @@
 //! `asynctask dashboard`: the page, and the hashes of its users' passwords.
 
 use std::{
-    io::{self, BufRead, IsTerminal, Write},
+    io::{self, BufRead, IsTerminal, Read, Write},
     net::SocketAddr,
     os::fd::AsFd,
     path::{Path, PathBuf},
@@ -23,7 +23,7 @@ use crate::{
         history::{History, Limits},
         page::Application,
         routes,
-        server::{self, Opened},
+        server::{self, Fault, Opened},
     },
     exit_code::{Code, Error},
     process::signals::{Signal, Signals},
@@ -71,7 +71,10 @@ fn serve(registry: &Registry, global: &Global, verb: &Dashboard) -> Result<Code,
     let signalled = async {
         let Ok(watch) = signals.watch() else { return };
         loop {
-            let is_end = |signal: &Signal| matches!(signal, Signal::Terminate | Signal::Interrupt | Signal::Quit);
+            // The end of its terminal is its end, too; started with nohup it hears nothing of that.
+            let is_end = |signal: &Signal| {
+                matches!(signal, Signal::Terminate | Signal::Interrupt | Signal::Quit | Signal::HangUp)
+            };
             if signals.drain().iter().any(is_end) {
                 return;
             }
@@ -90,11 +93,13 @@ fn serve(registry: &Registry, global: &Global, verb: &Dashboard) -> Result<Code,
     let listen = settings.listen.clone();
     let ready = |opened: &Opened| {
         let text = match &opened.link {
-            // Once, and nowhere else: who has it may do everything.
-            Some(link) => format!("open {link}\n"),
-            None => format!("log in at {}\n", opened.at),
+            // Once, and nowhere else: who has it may do what the page can do.
+            Some(link) => format!("open {link}"),
+            None => format!("log in at {}", opened.at),
         };
-        said.set(print(&text));
+        // The keeper of the page reads this line, too.
+        let socket = opened.socket.as_ref().map(|path| format!(" through ssh -L 5555:{} HOST", path.display()));
+        said.set(print(&format!("{text}{}\n", socket.unwrap_or_default())));
     };
     let file = settings.history.clone().unwrap_or_else(|| beside(&path));
     let (history, mut record, writer) = History::begin(&file, Limits::DEFAULT).map_err(internal)?;
@@ -114,9 +119,10 @@ fn serve(registry: &Registry, global: &Global, verb: &Dashboard) -> Result<Code,
     let served = server::run(run, ended);
     // It ends when it has written what it was given; the recorder went with the office.
     drop(writer.join());
-    served.map_err(|error| {
-        Error::new(Code::Taken, format!("cannot listen at {listen}: {error}"))
-            .hint("another address: --listen 127.0.0.1:PORT, or dashboard: { listen: … }")
+    served.map_err(|fault| match fault {
+        Fault::Listen(error) => Error::new(Code::Taken, format!("cannot listen at {listen}: {error}"))
+            .hint("another address: --listen 127.0.0.1:PORT, or dashboard: { listen: … }"),
+        Fault::Internal(error) => internal(error),
     })?;
     said.into_inner()?;
     Ok(Code::Ok)
@@ -171,8 +177,9 @@ fn hash_password() -> Result<Code, Error> {
         }
         first
     } else {
-        let mut line = String::new();
-        stdin.lock().read_line(&mut line).map_err(failed)?;
+        let mut line = Vec::new();
+        stdin.lock().take(LONGEST_PASSWORD as u64 + 2).read_until(b'\n', &mut line).map_err(failed)?;
+        let line = String::from_utf8(line).map_err(|_| Error::new(Code::Refused, "a password is text in UTF-8"))?;
         line.trim_end_matches(['\r', '\n']).to_owned()
     };
     if password.is_empty() || password.len() > LONGEST_PASSWORD {

@@ -23,10 +23,10 @@ const ENDING: &str = ".lock";
 const PID_LENGTH: u64 = 20;
 
 /// Device and number of a file. No other file gets them while it is open.
-pub(super) type Number = (u64, u64);
+pub(crate) type Number = (u64, u64);
 
 /// Device and number of the file at a path.
-pub(super) fn number(path: &Path) -> Option<Number> {
+pub(crate) fn number(path: &Path) -> Option<Number> {
     std::fs::symlink_metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
@@ -107,7 +107,7 @@ fn holder(mut file: &File) -> Option<u32> {
 /// # Errors
 /// What the operating system said, or that another program has kept it locked for all of `patience`; with none, of the kind
 /// [`WouldBlock`](io::ErrorKind::WouldBlock).
-pub(super) fn folder(path: &Path, patience: Duration) -> io::Result<Flock<File>> {
+pub(crate) fn folder(path: &Path, patience: Duration) -> io::Result<Flock<File>> {
     let folder = file_owner::folder(path);
     let opened = File::open(folder);
     let opened =

@@ -8,7 +8,7 @@
 
 mod bound_file;
 pub mod client;
-mod lock;
+pub(crate) mod lock;
 pub mod presence;
 pub mod server;
 pub mod socket;

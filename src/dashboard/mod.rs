@@ -29,5 +29,6 @@ pub(crate) mod routes;
 pub(crate) mod series;
 pub(crate) mod server;
 pub(crate) mod shown;
+mod socket_file;
 pub(crate) mod stream;
 pub(crate) mod words;

@@ -2,13 +2,12 @@
 
 use std::{
     io,
-    os::unix::fs::PermissionsExt,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    thread,
+    thread::{self, JoinHandle},
 };
 
 use axum::Router;
@@ -21,6 +20,7 @@ use super::{
     history::History,
     office::{Office, Recorder},
     page::{Application, Page},
+    socket_file::{self, SocketFile},
 };
 use crate::config::dashboard::{Dashboard, Listen};
 
@@ -49,6 +49,42 @@ pub(crate) struct Opened {
     pub(crate) at: String,
     /// The link with the key; `None`: people log in.
     pub(crate) link: Option<String>,
+    /// The Unix socket that is to be forwarded to that address first.
+    pub(crate) socket: Option<PathBuf>,
+}
+
+/// Why there is no page.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Fault {
+    /// It cannot listen there.
+    #[error("{0}")]
+    Listen(io::Error),
+    /// The system does not give it what it needs: random bytes, a thread.
+    #[error(transparent)]
+    Internal(#[from] io::Error),
+}
+
+/// The thread that asks the master, until this is dropped.
+struct Asker {
+    is_open: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Asker {
+    fn start(office: Arc<Office>, recorder: Recorder) -> io::Result<Self> {
+        let is_open = Arc::new(AtomicBool::new(true));
+        let goes_on = Arc::clone(&is_open);
+        let ask = move || office.run(recorder, || goes_on.load(Ordering::Relaxed));
+        Ok(Self { is_open, thread: Some(thread::Builder::new().name("office".to_owned()).spawn(ask)?) })
+    }
+}
+
+impl Drop for Asker {
+    fn drop(&mut self) {
+        self.is_open.store(false, Ordering::Relaxed);
+        // It ends with its round; a panic in it was told where it happened.
+        drop(self.thread.take().map(JoinHandle::join));
+    }
 }
 
 enum Bound {
@@ -59,10 +95,10 @@ enum Bound {
 /// Serves the page until `ended` is done.
 ///
 /// # Errors
-/// It cannot listen there.
-pub(crate) fn run(run: Run<'_>, ended: impl Future<Output = ()>) -> io::Result<()> {
+/// [`Fault`]; its threads have ended then.
+pub(crate) fn run(run: Run<'_>, ended: impl Future<Output = ()>) -> Result<(), Fault> {
     let Run { settings, socket, key, source, router, recorder, history, ready } = run;
-    let (bound, port) = bind(&settings.listen)?;
+    let (bound, port, _file) = bind(&settings.listen).map_err(Fault::Listen)?;
     let key = match key {
         Some(key) => key,
         None => secret::random()?,
@@ -71,29 +107,25 @@ pub(crate) fn run(run: Run<'_>, ended: impl Future<Output = ()>) -> io::Result<(
     let page = Arc::new(Page::new(settings, port, &key, Arc::clone(&office), history, source));
     let at = base(settings, port);
     let link = settings.users.is_empty().then(|| format!("{at}/open?key={key}"));
-    let is_open = Arc::new(AtomicBool::new(true));
-    let asker = {
-        let is_open = Arc::clone(&is_open);
-        thread::Builder::new()
-            .name("office".to_owned())
-            .spawn(move || office.run(recorder, || is_open.load(Ordering::Relaxed)))?
+    let socket = match &settings.listen {
+        Listen::Unix(path) if settings.url.is_none() => Some(path.clone()),
+        Listen::Unix(_) | Listen::Tcp(_) => None,
     };
+    let _asker = Asker::start(office, recorder)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     let router = router(page);
     let served = tokio::task::LocalSet::new().block_on(&runtime, async {
         let listener = bound.listen()?;
-        ready(&Opened { at, link });
+        ready(&Opened { at, link, socket });
         tokio::select! {
             () = listener.serve(router) => {}
             () = ended => {}
         }
         Ok(())
     });
-    is_open.store(false, Ordering::Relaxed);
-    // A password under check holds up no end; the office ends with its round.
+    // A password under check holds up no end.
     runtime.shutdown_background();
-    drop(asker.join());
-    served
+    served.map_err(Fault::Internal)
 }
 
 /// The address for links: as people open it, else where it listens.
@@ -113,31 +145,19 @@ fn base(settings: &Dashboard, port: Option<u16>) -> String {
     }
 }
 
-fn bind(listen: &Listen) -> io::Result<(Bound, Option<u16>)> {
+fn bind(listen: &Listen) -> io::Result<(Bound, Option<u16>, Option<SocketFile>)> {
     match listen {
         Listen::Tcp(address) => {
             let listener = std::net::TcpListener::bind(address)?;
             listener.set_nonblocking(true)?;
             let port = listener.local_addr()?.port();
-            Ok((Bound::Tcp(listener), Some(port)))
+            Ok((Bound::Tcp(listener), Some(port), None))
         }
         Listen::Unix(path) => {
-            // A socket that nobody answers at was left by a page that was killed.
-            if std::os::unix::net::UnixStream::connect(path).is_err()
-                && std::fs::symlink_metadata(path).is_ok_and(|file| is_socket(&file))
-            {
-                std::fs::remove_file(path)?;
-            }
-            let listener = std::os::unix::net::UnixListener::bind(path)?;
-            std::fs::set_permissions(path, PermissionsExt::from_mode(0o600))?;
-            listener.set_nonblocking(true)?;
-            Ok((Bound::Unix(listener), None))
+            let (listener, file) = socket_file::bind(path)?;
+            Ok((Bound::Unix(listener), None, Some(file)))
         }
     }
-}
-
-fn is_socket(file: &std::fs::Metadata) -> bool {
-    std::os::unix::fs::FileTypeExt::is_socket(&file.file_type())
 }
 
 impl Bound {
