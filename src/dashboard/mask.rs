@@ -1,5 +1,6 @@
 //! Values of payloads that are not shown to anybody.
 
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use crate::{
@@ -11,6 +12,8 @@ use crate::{
 pub(crate) const HIDDEN: &str = "•••";
 /// Levels that are looked into; what is deeper is hidden.
 const DEPTH: usize = 128;
+/// How deep JSON may stand as a text in JSON; what is deeper is hidden.
+const TEXTS: usize = 4;
 
 /// Which keys are hidden: paths of keys with dots between them, at whatever depth they begin. `*` is any key.
 #[derive(Clone, Debug, Default)]
@@ -41,7 +44,29 @@ impl Mask {
     }
 
     /// A JSON text with what is hidden replaced, without the spaces between its tokens. Numbers and the order of keys are as they were.
+    /// JSON that stands in it as a text is looked into, too.
     pub(crate) fn text(&self, json: &str) -> String {
+        self.text_in(json, 0)
+    }
+
+    /// The JSON string with what is hidden replaced in the JSON that it holds; `None`: it stays as it is.
+    fn inside(&self, string: &str, level: usize) -> Option<String> {
+        // Most strings begin with a letter; white space may be escaped.
+        let is_candidate = string.strip_prefix('"')?.starts_with(['{', '[', ' ', '\\']);
+        let inner = is_candidate.then(|| serde_json::from_str::<Text>(string))?.ok()?.0;
+        self.inner(&inner, level).map(|masked| Value::from(masked).to_string())
+    }
+
+    /// The text with what is hidden replaced, if it is JSON that has something to hide.
+    fn inner(&self, text: &str, level: usize) -> Option<String> {
+        if !text.trim_start().starts_with(['{', '[']) || serde_json::from_str::<IgnoredAny>(text).is_err() {
+            return None;
+        }
+        let masked = if level < TEXTS { self.text_in(text, level + 1) } else { HIDDEN.to_owned() };
+        (masked.matches(HIDDEN).count() != text.matches(HIDDEN).count()).then_some(masked)
+    }
+
+    fn text_in(&self, json: &str, level: usize) -> String {
         let mut text = String::with_capacity(json.len());
         // Which of the levels that are open are objects, and the keys of these.
         let (mut objects, mut keys) = (Vec::new(), Vec::<Option<String>>::new());
@@ -84,7 +109,9 @@ impl Mask {
                     }
                 }
                 Token::Text(token) | Token::Word(token) => {
-                    text.push_str(token);
+                    let is_key = matches!((objects.last(), keys.last()), (Some(true), Some(None)));
+                    let masked = if is_key { None } else { self.inside(token, level) };
+                    text.push_str(masked.as_deref().unwrap_or(token));
                     if let (Some(true), Some(key @ None)) = (objects.last(), keys.last_mut()) {
                         let name = serde_json::from_str::<Text>(token).unwrap_or_default();
                         *key = Some(name.0.to_lowercase());
@@ -113,6 +140,11 @@ impl Mask {
                 }
             }
             Value::Array(items) => items.iter_mut().for_each(|item| self.hide(item, path)),
+            Value::String(text) => {
+                if let Some(masked) = self.inner(text, 0) {
+                    *text = masked;
+                }
+            }
             _ => {}
         }
     }
@@ -131,6 +163,26 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn json_in_a_text_is_looked_into() {
+        let mask = Mask::new(&["password".to_owned()]);
+        let inner = r#"{"password":"s3cret","n":1152921504606846977}"#;
+        let text = json!({ "body": inner, "list": [format!("[{inner}]")], "plain": "{password" }).to_string();
+        let masked = mask.text(&text);
+        assert!(!masked.contains("s3cret") && masked.contains("1152921504606846977"), "{masked}");
+        assert!(
+            masked.contains(r#""plain":"{password""#) && serde_json::from_str::<Value>(&masked).is_ok(),
+            "{masked}"
+        );
+        assert!(!mask.apply(json!({ "header": inner })).to_string().contains("s3cret"));
+        let deep = (0..2 * TEXTS).fold(inner.to_owned(), |text, _| json!({ "x": text }).to_string());
+        let masked = mask.text(&deep);
+        assert!(!masked.contains("s3cret") && masked.contains(HIDDEN), "{masked}");
+        // What has nothing to hide stays as it is, spaces and all.
+        let text = r#"{"x":"{ \"a\" : 1 }","y":"[ ]"}"#;
+        assert_eq!(mask.text(text), text);
+    }
 
     #[test]
     fn keys_are_hidden_wherever_they_stand() {

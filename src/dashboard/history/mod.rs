@@ -38,7 +38,7 @@ pub(crate) use self::{
     record::{End, Outcome, STEP, step},
 };
 use super::office::Heard;
-use crate::text;
+use crate::{clock::Clock, text};
 
 /// Rounds that may wait for the file, each of a second: longer than a reader may keep it.
 const WAITING: usize = 8;
@@ -163,6 +163,7 @@ impl Record {
         let count = ends.len() as u64;
         let batch = Batch {
             now: heard.now,
+            reading: Clock::reading(),
             run: text::cut(heard.run, NAME).to_owned(),
             began: heard.began,
             host: text::cut(heard.host, NAME).to_owned(),

@@ -5,11 +5,13 @@ use std::{collections::BTreeSet, os::unix::fs::PermissionsExt};
 use serde_json::{Value, json};
 
 use super::{record::Counts, *};
-use crate::clock::Timestamp;
+use crate::clock::{Reading, Timestamp};
 
 /// Not at the beginning of a step.
 const NOW: Timestamp = Timestamp(1_796_122_900_000);
 const HOUR: i64 = 3_600_000;
+/// When the machine was booted.
+const BOOT: i64 = NOW.0 - HOUR;
 
 /// A master that ends tasks, as its socket tells them.
 struct Told {
@@ -49,6 +51,7 @@ impl Told {
         let [done, snoozed, released, retried, dead] = self.counts;
         Batch {
             now,
+            reading: Reading { wall: now, since_boot: now.0 - BOOT },
             run: self.run.to_owned(),
             began: self.began,
             host: "a".to_owned(),
@@ -189,6 +192,24 @@ fn failures_are_kept_longer_and_counts_go_with_their_rows() {
     assert_eq!(after(25), (0, 1));
     assert_eq!(after(7 * 24 - 1), (0, 1));
     assert_eq!(after(7 * 24 + 1), (0, 0));
+}
+
+#[test]
+fn a_clock_that_is_set_wrong_removes_nothing() {
+    let mut kept = Kept::new(Limits::DEFAULT);
+    let mut told = Told::new();
+    told.end("a", Outcome::Done);
+    kept.take(&told.batch(NOW));
+    let mut later = |minutes: i64, wrong: i64| {
+        told.end("more", Outcome::Dead);
+        let mut batch = told.batch(Timestamp(NOW.0 + minutes * 60_000 + wrong));
+        batch.reading.since_boot = NOW.0 + minutes * 60_000 - BOOT;
+        kept.take(&batch);
+        kept.list(&Wanted::default()).listed[Outcome::Done as usize]
+    };
+    assert_eq!([later(11, 0), later(12, 24 * 8 * HOUR), later(21, 24 * 8 * HOUR)], [1; 3]);
+    assert_eq!(later(13, 0), 1, "it was set right again");
+    assert_eq!([later(30, 24 * 8 * HOUR), later(41, 24 * 8 * HOUR)], [1, 0], "it holds");
 }
 
 #[test]

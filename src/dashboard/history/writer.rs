@@ -1,7 +1,8 @@
 //! Writes the file, on a thread of its own: what a round of the office heard goes into one transaction.
 //!
 //! A transaction that fails is given up, and what was in it is counted as missing: its counts come again with the next round, as
-//! they are differences to what is in the file. When nothing is new, nothing is written.
+//! they are differences to what is in the file. When nothing is new, nothing is written. Nothing goes for its age until the wall clock
+//! has [held](crate::clock::jumps): one that was set wrong would remove all.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +14,7 @@ use super::{
     limits::Limits,
     record::{Counts, End, Outcome, since, step, tallies},
 };
-use crate::clock::Timestamp;
+use crate::clock::{Reading, Timestamp, jumps::Jumps};
 
 /// Between two looks for what is too old, in milliseconds.
 const TIDY: i64 = 60_000;
@@ -30,6 +31,8 @@ const FREE: i64 = 64;
 #[derive(Debug)]
 pub(super) struct Batch {
     pub(super) now: Timestamp,
+    /// What the clocks showed then.
+    pub(super) reading: Reading,
     pub(super) run: String,
     pub(super) began: Timestamp,
     pub(super) host: String,
@@ -44,6 +47,7 @@ pub(super) struct Writer {
     open: Option<Open>,
     /// Not before this moment it is opened again.
     again_at: Option<Timestamp>,
+    jumps: Option<Jumps>,
 }
 
 #[derive(Debug)]
@@ -74,11 +78,13 @@ impl Run {
 
 impl Writer {
     pub(super) const fn new(path: std::path::PathBuf, limits: Limits) -> Self {
-        Self { path, limits, open: None, again_at: None }
+        Self { path, limits, open: None, again_at: None, jumps: None }
     }
 
     /// Stores what a round heard. `Ok(false)`: it is not the moment to try.
     pub(super) fn take(&mut self, batch: &Batch) -> Result<bool, Fault> {
+        let jumps = self.jumps.get_or_insert_with(|| Jumps::begin(batch.reading, None));
+        jumps.look(batch.reading);
         // A clock that was set back waits no longer for it.
         let is_early = |at: Timestamp| (1..=AGAIN).contains(&at.0.saturating_sub(batch.now.0));
         if self.open.is_none() && self.again_at.is_some_and(is_early) {
@@ -105,7 +111,8 @@ impl Writer {
             Some(open) => open,
             None => self.open.insert(Open::new(&self.path, self.limits.bytes)?),
         };
-        open.store(batch, &self.limits)
+        let is_trusted = self.jumps.is_some_and(|jumps| jumps.is_trusted(batch.reading));
+        open.store(batch, &self.limits, is_trusted)
     }
 }
 
@@ -121,7 +128,7 @@ impl Open {
         Ok(Self { file, run: None, tidied_at: Timestamp(0), rows })
     }
 
-    fn store(&mut self, batch: &Batch, limits: &Limits) -> Result<(), Fault> {
+    fn store(&mut self, batch: &Batch, limits: &Limits, is_clock_trusted: bool) -> Result<(), Fault> {
         let is_tidied = batch.now.0.saturating_sub(self.tidied_at.0).unsigned_abs() < TIDY.unsigned_abs();
         let run = match self.run.take().filter(|run| run.is_of(batch)) {
             Some(run) => Some(run),
@@ -176,7 +183,7 @@ impl Open {
                 .execute(params![run.id, queue, done, snoozed, released, retried, dead])?;
             run.seen.insert(queue.to_owned(), tally.counts);
         }
-        if !is_tidied {
+        if !is_tidied && is_clock_trusted {
             expire(&transaction, batch.now, limits, &mut rows)?;
         }
         keep_within(&transaction, limits, &mut rows)?;
