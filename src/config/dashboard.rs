@@ -10,7 +10,9 @@ use argon2::{Params, password_hash::phc::PasswordHash};
 /// Bytes of a hash: argon2's default. One that was cut somewhere is shorter.
 const SHORTEST_HASH: usize = 32;
 /// Memory that one check may take, in KiB.
-const LARGEST_HASH_KIB: u32 = 1 << 20;
+const LARGEST_HASH_KIB: u32 = 256 * 1024;
+/// What it may write in all its passes, in KiB: seconds of work, while others wait.
+const LONGEST_HASH_KIB: u32 = 2 * 1024 * 1024;
 /// Bytes of a user's name, at most.
 pub(crate) const LONGEST_NAME: usize = 100;
 
@@ -20,7 +22,10 @@ pub(crate) fn is_hash(text: &str) -> bool {
         hash.algorithm.as_str() == "argon2id"
             && hash.salt.is_some()
             && hash.hash.is_some_and(|hash| hash.len() >= SHORTEST_HASH)
-            && Params::try_from(&hash).is_ok_and(|params| params.m_cost() <= LARGEST_HASH_KIB)
+            && Params::try_from(&hash).is_ok_and(|params| {
+                params.m_cost() <= LARGEST_HASH_KIB
+                    && params.m_cost().saturating_mul(params.t_cost()) <= LONGEST_HASH_KIB
+            })
     })
 }
 

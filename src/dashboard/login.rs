@@ -55,8 +55,13 @@ pub(crate) struct Next {
     next: String,
 }
 
-pub(crate) async fn form(Query(Next { next }): Query<Next>) -> Response {
-    asked(StatusCode::OK, &next, None)
+pub(crate) async fn form(State(page): State<Arc<Page>>, Query(Next { next }): Query<Next>) -> Response {
+    if page.access.lock().unwrap_or_else(PoisonError::into_inner).has_users() {
+        asked(StatusCode::OK, &next, None)
+    } else {
+        // Nobody has a name here, and who comes so far has a session.
+        Redirect::to(own_path(&next)).into_response()
+    }
 }
 
 #[derive(Deserialize)]
@@ -66,7 +71,11 @@ pub(crate) struct Link {
 }
 
 /// Opens a session with the key of the link, and goes on to an address without it.
-pub(crate) async fn open(State(page): State<Arc<Page>>, Query(Link { key }): Query<Link>) -> Response {
+pub(crate) async fn open(
+    State(page): State<Arc<Page>>,
+    headers: HeaderMap,
+    Query(Link { key }): Query<Link>,
+) -> Response {
     let is_right = {
         let access = page.access.lock().unwrap_or_else(PoisonError::into_inner);
         !access.has_users() && access.key.is_of(&key)
@@ -74,10 +83,10 @@ pub(crate) async fn open(State(page): State<Arc<Page>>, Query(Link { key }): Que
     if !is_right {
         return answer::problem(
             StatusCode::UNAUTHORIZED,
-            "this is not the key: `asynctask dashboard link` prints the link",
+            "this is not the key of the page as it runs now: where a master keeps it, `asynctask dashboard link` prints the link",
         );
     }
-    enter_as(&page, Visitor { name: None, role: Role::All, has_session: true }, "/")
+    enter_as(&page, &headers, Visitor { name: None, role: Role::All, has_session: true }, "/")
 }
 
 #[derive(Deserialize)]
@@ -92,6 +101,7 @@ pub(crate) struct Credentials {
 pub(crate) async fn enter(
     State(page): State<Arc<Page>>,
     ConnectInfo(From(peer)): ConnectInfo<From>,
+    headers: HeaderMap,
     Form(given): Form<Credentials>,
 ) -> Response {
     let Credentials { name, password, next } = given;
@@ -129,7 +139,7 @@ pub(crate) async fn enter(
     };
     throttle.succeeded(&name, peer);
     drop(throttle);
-    enter_as(&page, Visitor { name: Some(name), role, has_session: true }, own_path(&next))
+    enter_as(&page, &headers, Visitor { name: Some(name), role, has_session: true }, own_path(&next))
 }
 
 fn wrong(next: &str) -> Response {
@@ -146,13 +156,16 @@ fn refused(page: &Page, name: &str, peer: Peer, next: &str) -> Option<Response> 
     Some(response)
 }
 
-fn enter_as(page: &Page, visitor: Visitor, next: &str) -> Response {
+fn enter_as(page: &Page, headers: &HeaderMap, visitor: Visitor, next: &str) -> Response {
     let mut access = page.access.lock().unwrap_or_else(PoisonError::into_inner);
     let value = match access.sessions.open(page.clock.now().at, visitor) {
         Ok(value) => value,
         Err(error) => return answer::problem(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
     };
-    let secure = if page.is_secure { "; Secure" } else { "" };
+    // A browser drops that of an answer that came over http, as by an address behind the proxy.
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let is_https = page.is_secure && host.is_some_and(|host| access.hosts.is_url(host));
+    let secure = if is_https { "; Secure" } else { "" };
     // Lax: a link in an alarm leads to the page and finds its session.
     let cookie = format!("{}={value}; Path=/; HttpOnly; SameSite=Lax{secure}", access.cookie);
     with_cookie(&cookie, next)
@@ -161,8 +174,13 @@ fn enter_as(page: &Page, visitor: Visitor, next: &str) -> Response {
 /// Ends the session.
 pub(crate) async fn leave(State(page): State<Arc<Page>>, headers: HeaderMap) -> Response {
     let mut access = page.access.lock().unwrap_or_else(PoisonError::into_inner);
-    let cookies = headers.get(header::COOKIE).and_then(|cookies| cookies.to_str().ok());
-    if let Some(value) = cookies.and_then(|cookies| access::cookie(cookies, &access.cookie)) {
+    let name = access.cookie.clone();
+    for value in headers
+        .get(header::COOKIE)
+        .and_then(|header| header.to_str().ok())
+        .into_iter()
+        .flat_map(|header| access::cookies(header, &name))
+    {
         access.sessions.close(value);
     }
     with_cookie(&format!("{}=; Path=/; HttpOnly; SameSite=Lax; Max-Age=0", access.cookie), "/")

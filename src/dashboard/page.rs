@@ -16,9 +16,11 @@ use super::{
     mask::Mask,
     office::Office,
 };
-#[cfg(test)]
-use crate::config::dashboard::Listen;
-use crate::{clock::Clock, config::dashboard::Dashboard, schedule::Schedule};
+use crate::{
+    clock::Clock,
+    config::dashboard::{Dashboard, Listen},
+    schedule::Schedule,
+};
 
 /// All that the page's requests share.
 pub(crate) struct Page {
@@ -71,7 +73,7 @@ impl Page {
                 }),
                 sessions: Sessions::default(),
                 // Cookies know no ports: another page on this host has another name.
-                cookie: format!("asynctask_{}", port.unwrap_or_default()),
+                cookie: format!("asynctask_{}", place_of(settings, port)),
             }),
             throttle: Mutex::default(),
             checking: Semaphore::new(1),
@@ -87,6 +89,14 @@ impl Page {
             large_answers: LargeAnswers::default(),
             application,
         }
+    }
+}
+
+/// What tells a page from others of this host: its port, else its socket.
+fn place_of(settings: &Dashboard, port: Option<u16>) -> String {
+    match (&settings.listen, port) {
+        (Listen::Unix(path), _) => Hashed::of(&path.to_string_lossy()).shortened(),
+        (Listen::Tcp(address), port) => port.unwrap_or_else(|| address.port()).to_string(),
     }
 }
 

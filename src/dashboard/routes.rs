@@ -144,7 +144,7 @@ fn denied(page: &Page, why: Denied, uri: &Uri, headers: &HeaderMap) -> Response 
     match why {
         Denied::Misdirected => answer::problem(
             StatusCode::MISDIRECTED_REQUEST,
-            "this name is none of the page's: `dashboard: { hosts: [NAME] }` allows it",
+            "the page is not known by this name, only by addresses and as localhost: `dashboard: { hosts: [NAME] }` allows more",
         ),
         Denied::ForeignOrigin => answer::problem(StatusCode::FORBIDDEN, "a change must come from the page itself"),
         Denied::Forbidden => answer::problem(StatusCode::FORBIDDEN, "your role does not allow that"),
@@ -161,7 +161,7 @@ fn denied(page: &Page, why: Denied, uri: &Uri, headers: &HeaderMap) -> Response 
             let text = if has_users {
                 "log in first"
             } else {
-                "open it with the link that has the key: `asynctask dashboard link`"
+                "open it with the link that was printed at its start; where a master keeps it, `asynctask dashboard link` prints it"
             };
             answer::problem(StatusCode::UNAUTHORIZED, text)
         }

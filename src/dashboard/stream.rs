@@ -92,11 +92,11 @@ pub(crate) async fn stream(
     headers: HeaderMap,
     Query(View { view }): Query<View>,
 ) -> Response {
-    let session = headers
-        .get(header::COOKIE)
-        .filter(|_| visitor.has_session)
-        .and_then(|cookies| page.access.lock().unwrap_or_else(PoisonError::into_inner).session(cookies.to_str().ok()?));
-    let until = page.clock.now().at + LONGEST;
+    let now = page.clock.now().at;
+    let session = headers.get(header::COOKIE).filter(|_| visitor.has_session).and_then(|cookies| {
+        page.access.lock().unwrap_or_else(PoisonError::into_inner).session(now, cookies.to_str().ok()?)
+    });
+    let until = now + LONGEST;
     let is_room = page.streams.fetch_add(1, Ordering::Relaxed) < MOST;
     let news = page.office.watch();
     let following = Following { page, view, news, told: Numbers::new(), session, until };

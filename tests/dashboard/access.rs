@@ -222,7 +222,8 @@ fn a_unix_socket_is_its_owners() {
     process.wait();
     // What a killed page left is in nobody's way.
     let (process, line) = start();
-    let key = line.split("key=").nth(1).expect("a key").to_owned();
+    assert!(line.ends_with(&format!(" through ssh -L 5555:{} HOST", path.display())), "{line}");
+    let key = line.split("key=").nth(1).and_then(|rest| rest.split(' ').next()).expect("a key").to_owned();
     let mut stream = UnixStream::connect(&path).expect("it listens");
     let text = format!(
         "GET /api/schedules HTTP/1.1\r\nHost: localhost:5555\r\nAuthorization: Bearer {key}\r\nConnection: close\r\n\r\n"
@@ -230,9 +231,11 @@ fn a_unix_socket_is_its_owners() {
     stream.write_all(text.as_bytes()).expect("it takes that");
     let mut answer = String::new();
     std::io::Read::read_to_string(&mut stream, &mut answer).expect("text");
-    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    process.signal(nix::sys::signal::Signal::SIGINT);
+    assert!(answer.starts_with("HTTP/1.1 503"), "there is no master: {answer}");
+    // The end of a terminal is the end of a page that was started in it.
+    process.signal(nix::sys::signal::Signal::SIGHUP);
     assert_eq!(process.wait().0, 0);
+    assert!(!path.exists(), "nothing is left behind");
 }
 
 #[test]

@@ -28,7 +28,7 @@ impl Hosts {
     /// Whether the value of a `Host` header is one of ours.
     pub(crate) fn is_ours(&self, host: &str) -> bool {
         let host = host.to_ascii_lowercase();
-        if self.url.as_deref().and_then(|url| url.split_once("://")).is_some_and(|(_, authority)| authority == host) {
+        if self.is_url(&host) {
             return true;
         }
         let Some(name) = name_of(&host) else { return false };
@@ -43,11 +43,21 @@ impl Hosts {
         is_address || name == "localhost"
     }
 
-    /// Whether an `Origin` is that of the page which was asked for under this `Host`.
+    /// Whether a `Host` is that of the configured address.
+    pub(crate) fn is_url(&self, host: &str) -> bool {
+        let url = self.url.as_deref().and_then(|url| url.split_once("://"));
+        url.is_some_and(|(scheme, _)| {
+            let asked = without_default_port(&format!("{scheme}://{}", host.to_ascii_lowercase()));
+            self.url.as_ref() == Some(&asked)
+        })
+    }
+
+    /// Whether an `Origin` is that of the page which was asked for under this `Host`. Where a proxy speaks https before it, http is
+    /// another origin.
     pub(crate) fn is_origin(&self, origin: &str, host: &str) -> bool {
         let (origin, host) = (origin.to_ascii_lowercase(), host.to_ascii_lowercase());
         self.url.as_ref().is_some_and(|url| *url == origin)
-            || origin.strip_prefix("http://").is_some_and(|authority| authority == host)
+            || (!self.is_url(&host) && origin.strip_prefix("http://").is_some_and(|authority| authority == host))
     }
 }
 
@@ -83,6 +93,7 @@ mod tests {
             "ops.example",
             "ops.example:8080",
             "jobs.example",
+            "Jobs.example:443",
         ] {
             assert!(hosts.is_ours(ours), "{ours}");
         }
@@ -110,6 +121,8 @@ mod tests {
         let hosts = Hosts::new(&[], Some("https://jobs.example"));
         assert!(hosts.is_origin("http://127.0.0.1:5555", "127.0.0.1:5555"));
         assert!(hosts.is_origin("https://jobs.example", "10.0.0.1:5555"));
+        assert!(hosts.is_origin("https://jobs.example", "jobs.example"));
+        assert!(!hosts.is_origin("http://jobs.example", "jobs.example") && hosts.is_url("jobs.example"));
         for foreign in ["", "null", "http://127.0.0.1:5556", "https://127.0.0.1:5555", "http://jobs.example"] {
             assert!(!hosts.is_origin(foreign, "127.0.0.1:5555"), "{foreign}");
         }

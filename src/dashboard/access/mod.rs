@@ -96,9 +96,7 @@ impl Access {
         changes: bool,
     ) -> Result<Visitor, Denied> {
         self.check_host(headers.host)?;
-        if let Some(key) = headers.authorization.and_then(|text| text.strip_prefix("Bearer "))
-            && self.key.is_of(key)
-        {
+        if headers.authorization.and_then(bearer).is_some_and(|key| self.key.is_of(key)) {
             // No browser adds that by itself: what says it was meant to.
             return Ok(Visitor { name: None, role: Role::All, has_session: false });
         }
@@ -144,20 +142,26 @@ impl Access {
     }
 
     fn in_session(&mut self, now: Instant, headers: &Headers<'_>) -> Option<Visitor> {
-        let value = cookie(headers.cookie?, &self.cookie)?;
-        self.sessions.visitor(now, value, !headers.is_automatic)
+        let mut values = cookies(headers.cookie?, &self.cookie);
+        values.find_map(|value| self.sessions.visitor(now, value, !headers.is_automatic))
     }
 
-    /// The session of these cookies, for who asks about it later.
-    pub(crate) fn session(&self, cookies: &str) -> Option<Hashed> {
-        cookie(cookies, &self.cookie).map(Hashed::of)
+    /// The session of this header, for who asks about it later.
+    pub(crate) fn session(&self, now: Instant, header: &str) -> Option<Hashed> {
+        cookies(header, &self.cookie).map(Hashed::of).find(|session| self.sessions.is_open(now, session))
     }
 }
 
-/// The value of a cookie in a header of several.
-pub(crate) fn cookie<'a>(header: &'a str, name: &str) -> Option<&'a str> {
+/// The key of an `Authorization` header. Schemes are written in any letters (RFC 9110, 11.1).
+fn bearer(header: &str) -> Option<&str> {
+    let (scheme, key) = header.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(key)
+}
+
+/// The values of the cookies of this name: another program of this host may have set one of its own, which is none of ours.
+pub(crate) fn cookies<'a>(header: &'a str, name: &str) -> impl Iterator<Item = &'a str> {
     let pairs = header.split(';').filter_map(|pair| pair.trim().split_once('='));
-    pairs.filter(|(key, _)| *key == name).map(|(_, value)| value).next()
+    pairs.filter(move |(key, _)| *key == name).map(|(_, value)| value)
 }
 
 #[cfg(test)]
@@ -194,11 +198,13 @@ mod tests {
         assert_eq!(asks(ours, false), Err(Denied::Unknown));
         assert_eq!(asks(Headers::default(), false), Err(Denied::Misdirected));
         assert_eq!(asks(Headers { host: Some("evil.example"), ..ours }, false), Err(Denied::Misdirected));
-        for wrong in ["Bearer", "Bearer ", "Bearer the-key ", "Basic the-key", "bearer the-key", "Bearer the-kex"] {
+        for wrong in ["Bearer", "Bearer ", "Bearer the-key ", "Basic the-key", "bearer  the-key", "Bearer the-kex"] {
             assert_eq!(asks(Headers { authorization: Some(wrong), ..ours }, false), Err(Denied::Unknown), "{wrong}");
         }
         let key = Headers { authorization: Some("Bearer the-key"), ..ours };
-        assert_eq!(asks(key, true), Ok(Visitor { name: None, role: Role::All, has_session: false }));
+        for key in [key, Headers { authorization: Some("bearer the-key"), ..ours }] {
+            assert_eq!(asks(key, true), Ok(Visitor { name: None, role: Role::All, has_session: false }));
+        }
         for wrong in ["asynctask_5555=", "asynctask_5555=x", "a=b", ";;=;"] {
             assert_eq!(asks(Headers { cookie: Some(wrong), ..ours }, false), Err(Denied::Unknown), "{wrong}");
         }
@@ -211,7 +217,7 @@ mod tests {
         let mut access = access(Vec::new());
         let visitor = Visitor { name: Some("anna".to_owned()), role: Role::Work, has_session: true };
         let value = access.sessions.open(now(), visitor.clone()).unwrap();
-        let cookie = format!("theme=dark; asynctask_5555={value}");
+        let cookie = format!("theme=dark; asynctask_5555=; asynctask_5555=x; asynctask_5555={value}");
         let session = Headers { host: HOST, cookie: Some(&cookie), ..Headers::default() };
         assert_eq!(access.admit(now(), NEAR, &session, false), Ok(visitor.clone()));
         for foreign in [

@@ -39,6 +39,9 @@ mod tests {
         assert!(hash.starts_with("$argon2id$") && is_hash(&hash), "{hash}");
         assert!(is_right("correct horse", &hash));
         assert!(!is_right("correct horsf", &hash) && !is_right("", &hash) && !is_right("correct horse", "nonsense"));
+        for dear in ["m=4000000,t=2,p=1", "m=19456,t=200,p=1"] {
+            assert!(!is_hash(&hash.replacen("m=19456,t=2,p=1", dear, 1)), "{dear}");
+        }
         for cut in [
             "",
             "$2b$12$abc",

@@ -23,6 +23,11 @@ impl Hashed {
         Self(Blake2s256::digest(secret.as_bytes()).into())
     }
 
+    /// Its beginning, to tell by it what is no secret.
+    pub(crate) fn shortened(&self) -> String {
+        data_encoding::HEXLOWER.encode(&self.0[..4])
+    }
+
     /// Whether it is the hash of this.
     pub(crate) fn is_of(&self, secret: &str) -> bool {
         *self == Self::of(secret)
