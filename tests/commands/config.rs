@@ -425,9 +425,12 @@ fn the_variables_of_the_transport_and_of_the_pages_secrets_are_known() {
     assert_eq!(of("transport: amqp://${USER_}:${PW}@h/v"), ["ASYNCTASK_URL", "PW", "USER_"]);
     assert_eq!(of("transport: amqp://u:hunter2@h/v"), ["ASYNCTASK_URL"]);
     assert!(of("transport: amqp://h\napplication: ${OTHER}").is_empty() && of("").is_empty());
-    let page = "dashboard:\n  users: { anna: { password: \"$argon2id$v=19$m=8,t=1,p=1$${USER_}\" } }\n  proxy: { from: 127.0.0.1, \
+    let hash = format!("$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHRzYWx0${}${{USER_}}", "0".repeat(43));
+    let page = format!("dashboard:\n  users: {{ anna: {{ password: \"{hash}\" }} }}\n");
+    let page = page
+        + "  proxy: { from: 127.0.0.1, \
                 user_header: X-User, secret_header: X-Secret, secret: \"${OTHER:-0123456789abcdef}0123456789abcdef\" }\n";
-    assert_eq!(of(page), ["OTHER", "USER_"]);
+    assert_eq!(of(&page), ["OTHER", "USER_"]);
 }
 
 #[test]

@@ -96,6 +96,14 @@ fn a_reload_with_other_settings_starts_the_page_again_and_one_without_does_not()
     let page = opened(page.process, &again);
     assert!(page.html("/api/schedules").contains("nightly"));
     page.html("/failed/bar");
+    // Its own settings may change, but it cannot come or go.
+    let pid = page_of(master_pid).expect("its process");
+    demo.write("asynctask.yaml", &SETTINGS.replacen("listen:", "hide: [password], listen:", 1));
+    assert_eq!(demo.run(&["control", "reload", "--wait"]).code, 0);
+    until("it is not started with its settings", || page_of(master_pid).is_some_and(|other| other != pid));
+    demo.write("asynctask.yaml", "workers: { foo: demo_sleep_worker }\n");
+    let ran = demo.run(&["control", "reload", "--wait"]);
+    assert!(ran.code == 1 && ran.stderr.contains("dashboard needs a restart"), "{}", ran.stderr);
     page.end();
 }
 
