@@ -509,7 +509,7 @@ mod tests {
         let (end, _) = bench.done_with(&items[0], 1_000_000, "");
         bench.fold(vec![end]);
         assert_eq!(bench.states("j"), "failed a:failed b:skipped");
-        assert_eq!(bench.view("j").error.as_deref(), Some("step a failed: failed: it has more than 1000000 tasks"));
+        assert_eq!(bench.view("j").error.as_deref(), Some("step a failed: it has more than 1000000 tasks"));
         assert_eq!(bench.last.void, [of(&items[0]).round], "the rest of them is dropped");
     }
 

@@ -314,10 +314,14 @@ impl Job {
     }
 }
 
-/// `REASON: ERROR`.
-fn told(reason: Option<&String>, error: Option<&String>) -> String {
+/// Why something failed: `REASON: ERROR`. A reason that only says that it did is left out where there is an error.
+pub(super) fn told(reason: Option<&String>, error: Option<&String>) -> String {
     let (reason, error) = (reason.map_or("failed", String::as_str), error.map_or("", String::as_str));
-    if error.is_empty() { reason.to_owned() } else { format!("{reason}: {error}") }
+    match reason {
+        _ if error.is_empty() => reason.to_owned(),
+        "error" | "failed" => error.to_owned(),
+        _ => format!("{reason}: {error}"),
+    }
 }
 
 #[cfg(test)]
@@ -373,8 +377,7 @@ mod tests {
         assert_eq!(bench.states("j"), "running a:running b:planned");
         let (end, _) = bench.done_with(&tasks[1], 0, "[1]");
         bench.fold(vec![end]);
-        let error =
-            "step b failed: failed: for_each wants a list at inputs.a, and there is none in the result of step a";
+        let error = "step b failed: for_each wants a list at inputs.a, and there is none in the result of step a";
         assert_eq!(
             (bench.states("j").as_str(), bench.view("j").error.as_deref()),
             ("failed a:done b:failed", Some(error))
