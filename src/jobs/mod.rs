@@ -11,6 +11,7 @@
 
 pub mod definition;
 pub mod entry;
+pub mod entry_list;
 pub mod ledger;
 pub mod naming;
 pub mod order;

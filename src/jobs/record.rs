@@ -117,7 +117,7 @@ pub struct EntryId(pub u64);
 pub struct StoredEntry {
     /// Names it.
     pub id: EntryId,
-    /// See [`Entry::parse`](super::entry::Entry::parse).
+    /// One entry, or a [list](super::entry_list) of them, for [`Entry::parse`](super::entry::Entry::parse).
     pub body: Vec<u8>,
 }
 

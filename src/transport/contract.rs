@@ -26,7 +26,8 @@
 //!    the coordinator submitted it. What its `Done` tells the ledger is among what it submits: a task for
 //!    [`ledger_queue`](crate::membership::ledger_queue), which is an entry there and no task of a queue.
 //! 10. *One coordinator*: of those that asked for a ledger, one holds it at a time. An `Advance` of one that does not hold it any more
-//!     changes nothing. Tasks of a void round are never delivered after it; tasks of a frozen job wait until it is thawed.
+//!     changes nothing, and one that does stores all of it with the end of the entries that it names. What one transaction tells may
+//!     be one entry, a [list](crate::jobs::entry_list). Tasks of a void round are never delivered after it; tasks of a frozen job wait until it is thawed.
 //! 11. *An index names one queue at a time.* It is free again only after [`Event::QueueRemoved`]; queues that are added or
 //!     removed leave the deliveries and the credit of all others as they are.
 //!

@@ -155,7 +155,8 @@ mod tests {
         jobs::{
             definition::{ForEach, Tolerance},
             entry::{Entry, How, What},
-            order::{Answer, Wanted},
+            entry_list::EntryList,
+            order::{Answer, Order, Wanted},
             record::{EntryId, JobState, StoredEntry},
         },
         json_text::JsonText,
@@ -520,6 +521,26 @@ mod tests {
         let step = bench.ledger.fold(bench.now, vec![entry.clone()]);
         assert_eq!(step.advance.entries, [entry.id]);
         assert!(step.lines[0].1.contains("cannot be read"), "{:?}", step.lines);
+    }
+
+    #[test]
+    fn entries_of_a_list_are_folded_one_by_one_and_gone_together() {
+        let (mut bench, items, split) = fan(Tolerance::default(), 2);
+        let mut list = EntryList::default();
+        let ends: Vec<Vec<u8>> = items.iter().map(|item| bench.done_with(item, 0, "").0.to_bytes()).collect();
+        let order = Order::start(bench.now, "p", "k".to_owned(), JsonText::parse("{}").unwrap(), false);
+        let forged = [b" ", &Entry::Order(Box::new(order)).to_bytes()[..]].concat();
+        for body in [&ends[0], &b"{oops"[..], &split.to_bytes(), b"", &forged, &ends[1]] {
+            list.add(body);
+        }
+        let entry = StoredEntry { id: EntryId(7), body: list.body().to_vec() };
+        let step = bench.ledger.fold(bench.now, vec![entry.clone()]);
+        assert_eq!(step.advance.entries, [entry.id]);
+        assert_eq!(step.advance.tasks.len(), 1, "step a is done, and b begins");
+        let passed_over = step.lines.iter().filter(|(_, line)| line.contains("passes over")).count();
+        assert_eq!(passed_over, 2, "once for what cannot be read, and for the order: {:?}", step.lines);
+        let step = bench.ledger.fold(bench.now, vec![entry]);
+        assert!(step.advance.records.is_empty(), "it counts once");
     }
 
     #[test]

@@ -21,6 +21,7 @@ use crate::{
     jobs::{
         definition::Pipeline,
         entry::{End, Entry, LONGEST_ORDER_ID, News, Retried},
+        entry_list,
         order::Answer,
         record::{EntryId, Frozen, Record, StoredEntry},
     },
@@ -177,36 +178,50 @@ impl Ledger {
         self.holder(&job.definition.name, job.key.as_deref()?, &job.id).map(str::to_owned)
     }
 
-    fn take(&mut self, entry: &StoredEntry, out: &mut Out) {
-        match Entry::parse(&entry.body) {
-            Ok(Entry::Order(order)) if order.id.len() <= LONGEST_ORDER_ID => {
-                return self.waiting.push_back(Waiting::new(entry.id, *order));
+    fn take(&mut self, stored: &StoredEntry, out: &mut Out) {
+        if !entry_list::is_list(&stored.body) {
+            match Entry::parse(&stored.body) {
+                Ok(Entry::Order(order)) if order.id.len() <= LONGEST_ORDER_ID => {
+                    return self.waiting.push_back(Waiting::new(stored.id, *order));
+                }
+                Ok(entry) => self.take_one(entry, out),
+                Err(error) => pass_over(&stored.body, &error, out),
             }
-            Ok(Entry::Order(_)) => out.warning("The ledger of jobs passes over an order with a long id".to_owned()),
-            Ok(Entry::End(mut end)) => {
+        } else {
+            let mut is_said = false;
+            for body in entry_list::entries_of(&stored.body) {
+                match Entry::parse(body) {
+                    Ok(entry) => self.take_one(entry, out),
+                    // Of what another program wrote one line is enough.
+                    Err(error) if !std::mem::replace(&mut is_said, true) => pass_over(body, &error, out),
+                    Err(_) => {}
+                }
+            }
+        }
+        out.step.advance.entries.push(stored.id);
+    }
+
+    fn take_one(&mut self, entry: Entry, out: &mut Out) {
+        match entry {
+            // One that waits would keep its list, which is folded: it is stored alone.
+            Entry::Order(_) => {
+                out.warning(
+                    "The ledger of jobs passes over an order with a long id, or in a list of entries".to_owned(),
+                );
+            }
+            Entry::End(mut end) => {
                 bounds::end(&mut end, out);
                 // A coordinator that was away hears late of it.
                 out.happened_at = end.at.min(out.now);
                 self.end(*end, out);
                 out.happened_at = out.now;
             }
-            Ok(Entry::News(mut news)) => {
+            Entry::News(mut news) => {
                 bounds::news(&mut news, out);
                 self.news(*news, out);
             }
-            Ok(Entry::Retried(retried)) => self.retried(&retried, out),
-            Err(error) => {
-                out.warning(format!("The ledger of jobs passes over {error}"));
-                if let Some(order) = Entry::id_of_order(&entry.body) {
-                    let error = format!("the order cannot be carried out by this release of asynctask: {error}");
-                    let answer = Answer::Refused { error, hint: None };
-                    // Texts alone: writing them cannot fail.
-                    let text = serde_json::to_string(&answer).unwrap_or_default();
-                    out.step.advance.answers.push((order, text));
-                }
-            }
+            Entry::Retried(retried) => self.retried(&retried, out),
         }
-        out.step.advance.entries.push(entry.id);
     }
 
     fn end(&mut self, end: End, out: &mut Out) {
@@ -322,6 +337,18 @@ mod tests {
         pipeline.steps[0].wipe = Some("wipe-a".to_owned());
         let mut bench = Bench::new(vec![pipeline]);
         bench.start("p", "j", r#"{"n": 1e400}"#);
+/// An entry cannot be read. Whoever gave an order waits for an answer.
+fn pass_over(body: &[u8], error: &str, out: &mut Out) {
+    out.warning(format!("The ledger of jobs passes over {error}"));
+    if let Some(order) = Entry::id_of_order(body) {
+        let error = format!("the order cannot be carried out by this release of asynctask: {error}");
+        let answer = Answer::Refused { error, hint: None };
+        // Texts alone: writing them cannot fail.
+        let text = serde_json::to_string(&answer).unwrap_or_default();
+        out.step.advance.answers.push((order, text));
+    }
+}
+
         assert_eq!(bench.states("j"), "running a:waiting b:planned c:planned");
         let task = bench.take("a");
         assert_eq!((task.body.as_slice(), task.id.clone()), (&br#"{"n": 1e400}"#[..], of(&task).round.to_string()));

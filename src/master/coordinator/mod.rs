@@ -23,6 +23,7 @@ use crate::{
     clock::{Instant, Now},
     jobs::{
         definition::Pipeline,
+        entry_list,
         ledger::{Counts, Ended, Ledger, Lookup, StepDone},
         record::{Advance, EntryId, Frozen, JobFilter, Record, StoredEntry},
     },
@@ -337,9 +338,10 @@ impl Coordinator {
             }
             self.serial += 1;
             advance.serial = self.serial;
+            let in_lists: usize = entries.iter().map(|entry| entry_list::count(&entry.body) - 1).sum();
             holding.under_way = Some(UnderWay {
                 serial: self.serial,
-                entries: advance.entries.len(),
+                entries: advance.entries.len() + in_lists,
                 lines: step.lines,
                 ended: step.ended,
                 steps_done: step.steps_done,
@@ -377,7 +379,8 @@ impl Coordinator {
     pub fn entries(&self) -> Option<usize> {
         let holding = self.holding()?;
         let under_way = holding.under_way.as_ref().map_or(0, |step| step.entries);
-        Some(holding.entries.len() + holding.lookups.len() + under_way)
+        let told: usize = holding.entries.iter().map(|entry| entry_list::count(&entry.body)).sum();
+        Some(told + holding.lookups.len() + under_way)
     }
 
     /// Whether something is folded, or looked up, or on its way to be stored.

@@ -327,6 +327,9 @@ impl Actor {
             }
             (None, None) => {}
         }
+        if let (None, Some(entries)) = (&self.retry, self.next_entries()) {
+            timeout = timeout.min(until(entries));
+        }
         self.next_look(now.at).map_or(timeout, |look| timeout.min(look))
     }
 

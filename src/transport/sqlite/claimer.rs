@@ -12,7 +12,10 @@ use std::{collections::BTreeSet, sync::Arc};
 use rusqlite::Connection;
 
 use super::{
-    file::database::{Database, Synchronous},
+    file::{
+        database::{Database, Synchronous},
+        schema::QueueIds,
+    },
     jobs::entries,
     peers::{
         owner::{owners, unregister},
@@ -115,6 +118,25 @@ pub(super) struct StepResult {
 }
 
 impl StepResult {
+    /// Stores settlements, and notes what they did. Gives whether there is something new to claim.
+    fn store(
+        &mut self,
+        pending: &[PendingSettlement],
+        transaction: &Connection,
+        ids: &mut QueueIds,
+        now: Timestamp,
+        owner: i64,
+    ) -> rusqlite::Result<bool> {
+        entries::gather(transaction, |entries| {
+            let mut claimable = false;
+            for settlement in pending {
+                let effect = settlement.store(transaction, ids, now, owner, entries)?;
+                claimable |= self.record(settlement, effect);
+            }
+            Ok(claimable)
+        })
+    }
+
     /// Notes what a settlement did. Gives whether there is something new to claim.
     fn record(&mut self, pending: &PendingSettlement, effect: Effect) -> bool {
         match effect {
@@ -227,10 +249,7 @@ impl Claimer {
             // Read after the lock was waited for: what others stored meanwhile is due before it.
             let now = Clock::wall();
             let mut result = StepResult::default();
-            let mut claimable = false;
-            for settlement in pending {
-                claimable |= result.record(settlement, settlement.store(transaction, ids, now, owner)?);
-            }
+            let claimable = result.store(pending, transaction, ids, now, owner)?;
             for handle in asked {
                 if let Some(Held { key: Key::Asked(key), task, .. }) = attached.delivery(*handle) {
                     result.locked.push((*handle, unique_keys::take(transaction, owner, key, &task.id)?));
@@ -314,9 +333,7 @@ impl Claimer {
         let mut result = database.write(Synchronous::Normal, |transaction, ids| {
             let now = Clock::wall();
             let mut result = StepResult::default();
-            for settlement in pending {
-                result.record(settlement, settlement.store(transaction, ids, now, owner)?);
-            }
+            result.store(pending, transaction, ids, now, owner)?;
             unregister(transaction, owner)?;
             result.wake = owners(transaction)?;
             Ok(result)
@@ -338,6 +355,8 @@ mod tests {
 
     use super::*;
     use crate::{
+        jobs::entry_list::LONGEST_LIST,
+        membership::ledger_queue,
         protocol::Protocol,
         task::NewTask,
         transport::{
@@ -395,6 +414,42 @@ mod tests {
         // The acceptance frees no credit.
         assert_eq!(delivered(&result).len(), 1);
         assert_eq!(claimer.step(&mut database).unwrap().settled, []);
+    }
+
+    #[test]
+    fn what_one_step_tells_a_ledger_is_one_row_and_an_order_stands_alone() {
+        let (_folder, mut database, mut claimer) = with_tasks(7, 7);
+        let handles = delivered(&claimer.step(&mut database).unwrap());
+        let told = |application: &str, body: &str| NewTask {
+            queue: ledger_queue(application),
+            body: body.as_bytes().to_vec(),
+            ..NewTask::default()
+        };
+        let long = format!("{{\"end\":\"{}\"}}", "x".repeat(LONGEST_LIST / 2));
+        let bodies = [
+            told("a", "{\"end\":1}"),
+            told("b", "{\"end\":2}"),
+            told("a", "{\"order\":{}}"),
+            told("a", "{\"end\":[3,\n4]}"),
+            told("a", "{\"end\":5}"),
+            told("a", &long),
+            told("a", &long),
+        ];
+        let done = |body: NewTask| Settlement::Done { submit: vec![body] };
+        claimer.add_settlements(handles.iter().copied().zip(bodies.map(done)).collect());
+        run(&mut database, "CREATE TRIGGER full BEFORE INSERT ON entry BEGIN SELECT RAISE(ABORT, 'full'); END");
+        assert!(claimer.step(&mut database).is_err(), "an end is stored in the transaction that settles its task");
+        run(&mut database, "DROP TRIGGER full");
+        claimer.step(&mut database).unwrap();
+        let stored = |application: &str| {
+            let rows = entries::after(database.read(), application, 0, (100, usize::MAX)).unwrap();
+            rows.into_iter().map(|row| String::from_utf8(row.body).unwrap()).collect::<Vec<_>>()
+        };
+        let list = format!("\n{{\"end\":1}}\n{{\"end\":5}}\n{long}");
+        assert_eq!(stored("a"), ["{\"order\":{}}", "{\"end\":[3,\n4]}", &list, &long]);
+        assert_eq!(stored("b"), ["{\"end\":2}"]);
+        let left: i64 = database.read().query_row("SELECT count(*) FROM task", [], |row| row.get(0)).unwrap();
+        assert_eq!(left, 0);
     }
 
     #[test]

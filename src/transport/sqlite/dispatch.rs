@@ -107,6 +107,8 @@ impl Actor {
             Request::ReleaseLedger => self.release_ledger(),
             Request::Order { application, order, within, reply } => self.order(application, *order, within, reply),
             Request::Jobs { application, filter, reply } => {
+                // Who coordinates them waits for what was stored before.
+                self.tell_entries_at_once();
                 self.flush();
                 drop(reply.send(self.jobs(&application, &filter)));
             }

@@ -6,6 +6,7 @@ use asynctask::{
     clock::{Clock, Timestamp},
     jobs::{
         entry::{Entry, How, What},
+        entry_list,
         order::{Order, Wanted},
         record::{Advance, EntryId, Frozen, FrozenJob, JobFilter, JobState, Record, StoredEntry},
     },
@@ -167,14 +168,19 @@ impl<T: Tenant> Party<'_, T> {
         })
     }
 
-    /// Waits for this many entries; more is a failure.
+    /// Waits for this many entries, those of a list one by one; more is a failure.
     fn entries(&mut self, count: usize) -> Vec<StoredEntry> {
         let mut all = Vec::new();
         while all.len() < count {
-            all.extend(self.wait(&format!("{} of {count} entries", all.len()), |event| match event {
+            let told = self.wait(&format!("{} of {count} entries", all.len()), |event| match event {
                 Event::Entries(entries) => Some(entries.clone()),
                 _ => None,
-            }));
+            });
+            let each = |entry: &StoredEntry| {
+                let bodies = entry_list::entries_of(&entry.body).map(<[u8]>::to_vec);
+                bodies.map(|body| StoredEntry { id: entry.id, body }).collect::<Vec<_>>()
+            };
+            all.extend(told.iter().flat_map(each));
         }
         assert_eq!(all.len(), count, "more entries came than were expected");
         all

@@ -12,7 +12,7 @@ use std::{
 };
 
 use nix::{errno::Errno, sys::statfs::statfs};
-use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, config::DbConfig};
 
 use super::{
     access,
@@ -96,6 +96,8 @@ impl Database {
             let mut connection = Connection::open_with_flags(path, flags)?;
             connection.busy_handler(Some(lock_timeout.busy_handler()))?;
             connection.set_prepared_statement_cache_capacity(64);
+            // Else a claim is planned anew whenever its LIMIT is another one.
+            connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
             // Heeded only before the first page is written; later it would wait for the write lock.
             if connection.query_row("PRAGMA page_count", [], |row| row.get::<_, i64>(0))? == 0 {
                 connection.execute_batch("PRAGMA auto_vacuum = 2")?;

@@ -177,6 +177,12 @@ ALTER TABLE task ADD COLUMN reason TEXT;
 ALTER TABLE task ADD COLUMN fingerprint TEXT;
 CREATE INDEX task_cause ON task (queue, reason, fingerprint, due) WHERE state = 2;
 ",
+    // A row of `entry` may hold a list, and `member` is shorter. A program of an earlier version that has the file open would pass over
+    // both: its coordinator asks for entries by the name of an index, and ends with an error instead.
+    "
+DROP INDEX entry_ledger;
+CREATE INDEX entry_told ON entry (application, id);
+",
 ];
 
 /// Brings the file to the newest schema.

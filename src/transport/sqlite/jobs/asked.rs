@@ -1,6 +1,6 @@
 //! What was asked for and lasts: the ledger of an application, answers to orders.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use crate::{
     clock::Instant,
@@ -20,8 +20,10 @@ pub(super) struct Held {
     pub(super) epoch: u64,
     /// Up to which number entries were looked for and told.
     pub(super) told: i64,
-    /// Entries that were told and are not folded.
-    pub(super) outstanding: BTreeSet<EntryId>,
+    /// Entries that were told and are not folded, with their bytes.
+    pub(super) outstanding: BTreeMap<EntryId, usize>,
+    /// No more are looked for before.
+    pub(super) rests_until: Option<Instant>,
     /// The step that is to be stored.
     pub(super) advance: Option<Box<Advance>>,
 }

@@ -32,8 +32,9 @@ pub(crate) fn thaw(transaction: &Connection, application: &str, job: &str) -> ru
 
 fn thaw_some(transaction: &Connection, application: &str, job: &str) -> rusqlite::Result<usize> {
     // Another application may have a job of the same id.
-    let mut statement = transaction
-        .prepare_cached("SELECT id, member FROM task INDEXED BY task_set_aside WHERE state = 3 AND job = ?1")?;
+    let mut statement = transaction.prepare_cached(
+        "SELECT id, member, job, round FROM task INDEXED BY task_set_aside WHERE state = 3 AND job = ?1",
+    )?;
     let mut rows = statement.query([job])?;
     let mut ours: Vec<i64> = Vec::new();
     while ours.len() < AT_ONCE

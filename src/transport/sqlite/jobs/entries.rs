@@ -1,7 +1,8 @@
 //! Entries of ledgers: what was stored for a coordinator and is not folded yet.
 //!
 //! A row is never changed, only deleted by the step that folds it. Numbers rise in the order of the commits and are never used
-//! again, so who has read up to one finds all later ones behind it.
+//! again, so who has read up to one finds all later ones behind it. What one transaction tells of many tasks is a row together
+//! ([`gather`]): a row for each end cost as much as the rest of its settlement (measured).
 
 use std::collections::BTreeMap;
 
@@ -10,13 +11,11 @@ use rusqlite::{Connection, params};
 use crate::{
     jobs::{
         entry::Entry,
+        entry_list::EntryList,
         record::{EntryId, StoredEntry},
     },
     transport::sqlite::file::columns::{bytes, text},
 };
-
-/// Bytes of bodies that are read at once: one entry may be far longer than all others.
-const AT_ONCE: usize = 16 << 20;
 
 /// Stores an entry, whatever its body is: the ledger judges that.
 pub(crate) fn insert(transaction: &Connection, application: &str, body: &[u8]) -> rusqlite::Result<()> {
@@ -29,20 +28,60 @@ pub(crate) fn tell(transaction: &Connection, application: &str, entry: &Entry) -
     insert(transaction, application, &entry.to_bytes())
 }
 
-/// The next entries of an application after a number, at most `limit`, oldest first.
+/// Entries that a transaction is to store.
+#[derive(Default)]
+pub(crate) struct Gathered(BTreeMap<String, EntryList>);
+
+impl Gathered {
+    /// Stores an entry with the others of its application, or now, if it must be alone.
+    pub(crate) fn add(&mut self, transaction: &Connection, application: &str, body: &[u8]) -> rusqlite::Result<()> {
+        if !EntryList::may_hold(body) {
+            return insert(transaction, application, body);
+        }
+        let list = match self.0.get_mut(application) {
+            Some(list) => list,
+            None => self.0.entry(application.to_owned()).or_default(),
+        };
+        if !list.has_room(body) {
+            insert(transaction, application, std::mem::take(list).body())?;
+        }
+        list.add(body);
+        Ok(())
+    }
+
+    /// Stores an entry that is made here.
+    pub(crate) fn tell(&mut self, transaction: &Connection, application: &str, entry: &Entry) -> rusqlite::Result<()> {
+        self.add(transaction, application, &entry.to_bytes())
+    }
+}
+
+/// Does a part of a transaction, and stores with it the entries that were gathered.
+pub(crate) fn gather<T>(
+    transaction: &Connection,
+    part: impl FnOnce(&mut Gathered) -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    let mut gathered = Gathered::default();
+    let given = part(&mut gathered)?;
+    for (application, list) in &gathered.0 {
+        insert(transaction, application, list.body())?;
+    }
+    Ok(given)
+}
+
+/// The next entries of an application after a number, oldest first: at most `limit` rows, and no more after so many bytes.
 pub(crate) fn after(
     connection: &Connection,
     application: &str,
     last: i64,
-    limit: usize,
+    (limit, most): (usize, usize),
 ) -> rusqlite::Result<Vec<StoredEntry>> {
     let mut statement = connection.prepare_cached(
-        "SELECT id, body FROM entry INDEXED BY entry_ledger WHERE application = ?1 AND id > ?2 ORDER BY id",
+        "SELECT id, body FROM entry INDEXED BY entry_told WHERE application = ?1 AND id > ?2 ORDER BY id",
     )?;
     let mut rows = statement.query(params![application, last])?;
     let (mut entries, mut size) = (Vec::new(), 0);
     while entries.len() < limit
-        && size <= AT_ONCE
+        && size < most
         && let Some(row) = rows.next()?
     {
         let (id, body) = (row.get::<_, i64>(0)?, bytes(row, 1)?);

@@ -3,6 +3,8 @@
 //!
 //! A step is kept until it is stored, as settlements are: what may pass is tried again, and never answered with an error.
 
+use std::time::Duration;
+
 use super::{
     advance,
     asked::{Held, Ledger},
@@ -10,8 +12,11 @@ use super::{
     undone::Undone,
 };
 use crate::{
-    clock::Clock,
-    jobs::record::{Advance, Frozen, JobFilter, Record},
+    clock::{Clock, Instant},
+    jobs::{
+        entry_list::LONGEST_LIST,
+        record::{Advance, Frozen, JobFilter, Record, StoredEntry},
+    },
     transport::{
         Error, Event,
         sqlite::{
@@ -22,8 +27,11 @@ use crate::{
     },
 };
 
-/// Entries that are told and not folded, at most.
-const OUTSTANDING: usize = 1024;
+/// Entries that are told and not folded, and their bytes, at most.
+const OUTSTANDING: (usize, usize) = (1024, 1 << 20);
+/// Where so many bytes of entries were new, the next are looked for after this: then a step, which writes the whole state of each job
+/// that it changes, folds more of them.
+const BUSY: (usize, Duration) = (4096, Duration::from_millis(5));
 
 /// Epoch, open jobs, what is frozen beside them.
 type Taken = (u64, Vec<Record>, Vec<Frozen>);
@@ -163,17 +171,40 @@ impl Actor {
     pub(crate) fn tell_entries(&mut self) -> rusqlite::Result<()> {
         let Some(Ledger { application, held: Some(held) }) = &mut self.ledger else { return Ok(()) };
         let Some(database) = &self.database else { return Ok(()) };
-        let room = OUTSTANDING.saturating_sub(held.outstanding.len());
-        if room == 0 {
+        let now = self.clock.now().at;
+        if held.rests_until.is_some_and(|until| until > now) {
             return Ok(());
         }
-        let entries = entries::after(database.read(), application, held.told, room)?;
+        held.rests_until = None;
+        let rows = OUTSTANDING.0.saturating_sub(held.outstanding.len());
+        let bytes = OUTSTANDING.1.saturating_sub(held.outstanding.values().sum());
+        if rows == 0 || bytes == 0 {
+            return Ok(());
+        }
+        let entries = entries::after(database.read(), application, held.told, (rows, bytes))?;
         held.told = entries.last().map_or(held.told, |entry| entry.id.0 as i64);
-        held.outstanding.extend(entries.iter().map(|entry| entry.id));
+        // One that is longer than a list is rare, and holds up no other.
+        let counted = |entry: &StoredEntry| (entry.id, entry.body.len().min(LONGEST_LIST));
+        held.outstanding.extend(entries.iter().map(counted));
+        if entries.iter().map(|entry| entry.body.len()).sum::<usize>() >= BUSY.0 {
+            held.rests_until = Some(now + BUSY.1);
+        }
         if !entries.is_empty() {
             self.tell(Event::Entries(entries));
         }
         Ok(())
+    }
+
+    /// The next entries are told however short ago others were.
+    pub(crate) const fn tell_entries_at_once(&mut self) {
+        if let Some(Ledger { held: Some(held), .. }) = &mut self.ledger {
+            held.rests_until = None;
+        }
+    }
+
+    /// When entries are looked for again.
+    pub(crate) fn next_entries(&self) -> Option<Instant> {
+        self.ledger.as_ref()?.held.as_ref()?.rests_until
     }
 
     /// Tells this master of rounds that are void, and of jobs that are frozen, since it was told the last time.

@@ -147,6 +147,33 @@ pub(crate) fn store(
         return Err(Undone::Conflict(format!("job {id} holds the key {pipeline}/{key}")).into());
     }
     let rounds: Vec<u8> = record.rounds.iter().flat_map(|round| *round.as_bytes()).collect();
+    // Most steps change nothing else. A column that is in an index costs the page of that, although its value stays.
+    let went_on = transaction
+        .prepare_cached(
+            "UPDATE job SET epoch = ?11, version = ?12, rounds = ?13, content = ?14 WHERE application = ?1 AND id = ?2 \
+             AND pipeline = ?3 AND key IS ?4 AND holds_key = ?5 AND state = ?6 AND frozen = ?7 AND open = ?8 \
+             AND priority = ?9 AND made_at = ?10 AND purge_at IS NULL AND ?15 AND version < ?12",
+        )?
+        .execute(params![
+            application,
+            record.id,
+            record.pipeline,
+            record.key,
+            record.holds_key,
+            record.state.as_str(),
+            record.frozen,
+            record.open,
+            record.priority,
+            record.made_at.0,
+            epoch as i64,
+            record.version as i64,
+            rounds,
+            record.content,
+            record.purge_at.is_none()
+        ])?;
+    if went_on > 0 {
+        return Ok(());
+    }
     let stored = transaction
         .prepare_cached(
             "INSERT INTO job (application, id, pipeline, key, holds_key, state, frozen, open, priority, made_at, \

@@ -97,8 +97,8 @@ fn fate(connection: &Connection, membership: &Membership) -> rusqlite::Result<Fa
 /// Whether a task of the job of one that wipes is in a hand.
 fn is_in_hand(connection: &Connection, wipe: &Membership) -> rusqlite::Result<bool> {
     // As many rows as there are tasks in hands, of all jobs: few, and wipes are rare.
-    let mut held =
-        connection.prepare_cached("SELECT member FROM task INDEXED BY task_held WHERE state = 1 AND job = ?1")?;
+    let mut held = connection
+        .prepare_cached("SELECT member, job, round FROM task INDEXED BY task_held WHERE state = 1 AND job = ?1")?;
     let mut rows = held.query([&wipe.job])?;
     while let Some(row) = rows.next()? {
         if let Ok(Some(member)) = members::membership(row, 0)?

@@ -130,7 +130,7 @@ fn page(
     until: &Value,
 ) -> rusqlite::Result<Vec<Found>> {
     let mut statement = connection.prepare_cached(
-        "SELECT id, claim, due, message_id, headers, failure, first_failed_at, body, history, member, memo FROM task \
+        "SELECT id, claim, due, message_id, headers, failure, first_failed_at, body, history, member, memo, job, round FROM task \
          WHERE queue = ?1 AND state = 2 AND (due, id) > (?2, ?3) AND due <= ?4 \
          AND (purge_at IS NULL OR purge_at > ?5) ORDER BY due, id LIMIT ?6",
     )?;
@@ -148,7 +148,7 @@ fn page(
     Ok(page)
 }
 
-/// A dead letter of these columns: `id, claim, due, message_id, headers, failure, first_failed_at, body, history, member, memo`.
+/// A dead letter of these columns: `id, claim, due, message_id, headers, failure, first_failed_at, body, history, member, memo, job, round`.
 pub(super) fn letter(row: &rusqlite::Row<'_>, queue: &str) -> rusqlite::Result<DeadLetter> {
     let failure = read_failure(&text(row, 5)?, moment(row, 2)?.unwrap_or(Timestamp(0)));
     Ok(DeadLetter {
@@ -292,7 +292,7 @@ pub(crate) fn purge(database: &mut Database, now: Timestamp, limit: u32) -> rusq
         let mut deleted: BTreeMap<(i64, u64), u64> = BTreeMap::new();
         let mut statement = transaction.prepare_cached(
             "DELETE FROM task WHERE id IN (SELECT id FROM task WHERE state = 2 AND purge_at IS NOT NULL \
-             AND purge_at <= ?1 LIMIT ?2) RETURNING queue, purge_at, due, member, memo",
+             AND purge_at <= ?1 LIMIT ?2) RETURNING queue, purge_at, due, member, memo, job, round",
         )?;
         let mut rows = statement.query(params![now.0, limit])?;
         let mut members = Vec::new();
@@ -305,10 +305,12 @@ pub(crate) fn purge(database: &mut Database, now: Timestamp, limit: u32) -> rusq
             let kept = purge_at.unwrap_or(0).saturating_sub(died_at.unwrap_or(0));
             *deleted.entry((queue.unwrap_or(0), u64::try_from(kept).unwrap_or(0))).or_default() += 1;
         }
-        for (membership, memo) in &members {
-            let entry = job_entries::of_removal(membership, memo.as_ref(), now, job_entries::EXPIRED);
-            entries::tell(transaction, &membership.application, &entry)?;
-        }
+        entries::gather(transaction, |entries| {
+            members.iter().try_for_each(|(membership, memo)| {
+                let entry = job_entries::of_removal(membership, memo.as_ref(), now, job_entries::EXPIRED);
+                entries.tell(transaction, &membership.application, &entry)
+            })
+        })?;
         Ok(deleted)
     })?;
     let line = |((queue, kept), count): ((i64, u64), u64)| {

@@ -154,7 +154,9 @@ fn places(mut rows: rusqlite::Rows<'_>) -> rusqlite::Result<Vec<DeadPlace>> {
 
 fn row(connection: &Connection, place: DeadPlace) -> rusqlite::Result<Option<DeadRow>> {
     connection
-        .prepare_cached("SELECT message_id, failure, first_failed_at, member FROM task WHERE id = ?1 AND state = 2")?
+        .prepare_cached(
+            "SELECT message_id, failure, first_failed_at, member, job, round FROM task WHERE id = ?1 AND state = 2",
+        )?
         .query_row([place.number], |row| {
             let failure = read_failure(&text(row, 1)?, place.died_at);
             let (reason, fingerprint) = cause(&failure);
@@ -210,7 +212,7 @@ fn at(
 ) -> rusqlite::Result<Option<(Timestamp, DeadLetter)>> {
     connection
         .prepare_cached(
-            "SELECT id, claim, due, message_id, headers, failure, first_failed_at, body, history, member, memo FROM task \
+            "SELECT id, claim, due, message_id, headers, failure, first_failed_at, body, history, member, memo, job, round FROM task \
              WHERE id = ?1 AND queue = ?2 AND state = 2 AND (purge_at IS NULL OR purge_at > ?3)",
         )?
         .query_row(params![row, queue, now.0], |row| {

@@ -130,7 +130,7 @@ fn one(connection: &Connection, query: &str, of: impl rusqlite::Params) -> rusql
 
 /// Gives how many tasks went, and whether a ledger was told.
 fn remove(transaction: &Connection, rows: &[i64]) -> rusqlite::Result<(usize, bool)> {
-    let statement = "DELETE FROM task WHERE id = ?1 AND state IN (0, 3) RETURNING member, memo";
+    let statement = "DELETE FROM task WHERE id = ?1 AND state IN (0, 3) RETURNING member, memo, job, round";
     let by = (Clock::wall(), "it was cancelled where it waited");
     let (mut removed, mut told) = (0, false);
     for row in rows {

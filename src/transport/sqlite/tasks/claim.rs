@@ -29,7 +29,7 @@ pub(crate) const CLAIM: &str = "
 UPDATE task SET state = 1, owner = ?1, claim = (CAST(claim AS INTEGER) & 281474976710655) + 1 WHERE id IN (
     SELECT id FROM task WHERE queue = ?2 AND state = 0 AND due <= ?3 ORDER BY due, id LIMIT ?4
 ) RETURNING id, claim, due, attempts, deliveries, redelivered, expires_at, first_failed_at, message_id, headers, body,
-history, member, memo";
+history, member, memo, job, round";
 
 /// Tasks whose time is no number: in SQLite's order of values they come after all numbers, and would never be due.
 const DUE_AT_NO_TIME: &str =

@@ -57,7 +57,7 @@ fn delete_waiting(transaction: &Connection, queue: i64, limit: u64, by: &str) ->
     let set_aside = "DELETE FROM task WHERE id IN (SELECT id FROM task WHERE queue = ?1 AND state = 3 LIMIT ?2)";
     let mut purged = Purged::default();
     for statement in [waiting, set_aside] {
-        let statement = format!("{statement} RETURNING member, memo");
+        let statement = format!("{statement} RETURNING member, memo, job, round");
         let rest = limit - purged.tasks;
         let by = (Clock::wall(), by);
         let (tasks, told) = members::remove(transaction, &statement, params![queue, rest as i64], by)?;

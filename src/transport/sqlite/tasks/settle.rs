@@ -20,7 +20,7 @@ use crate::{
         job_entries,
         sqlite::{
             file::schema::QueueIds,
-            jobs::{entries, members, stopped},
+            jobs::{entries::Gathered, members, stopped},
             requests::dead_page,
         },
     },
@@ -60,13 +60,14 @@ pub(crate) enum Effect {
 }
 
 impl PendingSettlement {
-    /// Stores it, for this owner.
+    /// Stores it, for this owner; what it tells ledgers is gathered.
     pub(crate) fn store(
         &self,
         transaction: &Connection,
         ids: &mut QueueIds,
         now: Timestamp,
         owner: i64,
+        entries: &mut Gathered,
     ) -> rusqlite::Result<Effect> {
         if let Some(key) = &self.key {
             unique_keys::give_back(transaction, owner, key)?;
@@ -79,10 +80,15 @@ impl PendingSettlement {
                 if effect == Effect::Stale {
                     return Ok(effect);
                 }
+                let mut is_claimable = false;
                 for task in submit {
-                    insert(transaction, ids, now, task)?;
+                    if let Some(application) = ledger_of(&task.queue) {
+                        entries.add(transaction, application, &task.body)?;
+                    } else {
+                        insert(transaction, ids, now, task)?;
+                        is_claimable = true;
+                    }
                 }
-                let is_claimable = submit.iter().any(|task| ledger_of(&task.queue).is_none());
                 Ok(if is_claimable { Effect::Claimable } else { effect })
             }
             Settlement::Retry { after, failure } => self.put_back(transaction, now, *after, 1, Some(failure.failed_at)),
@@ -94,7 +100,7 @@ impl PendingSettlement {
             && let Some(membership) = &self.task.membership
             && let Some(entry) = job_entries::of_settlement(&self.task, settlement, now)
         {
-            entries::tell(transaction, &membership.application, &entry)?;
+            entries.tell(transaction, &membership.application, &entry)?;
         }
         Ok(effect)
     }
