@@ -52,6 +52,8 @@ pub struct Ledger {
     /// Rounds that failed and of which dead letters are missing: their steps can only be done again as a whole.
     pub(super) missing: HashSet<Uuid>,
     ids: Ids,
+    /// Jobs whose time the wall clock has changed: to be stored by the next fold.
+    moved: BTreeSet<String>,
     deadline: Option<Timestamp>,
     /// To be said by the next fold.
     lines: Vec<(Level, String)>,
@@ -86,6 +88,7 @@ impl Ledger {
             folds: 0,
             missing: HashSet::new(),
             ids: Ids::new(application, epoch, seed),
+            moved: BTreeSet::new(),
             deadline: Some(AT_ONCE),
             lines: Vec::new(),
         };
@@ -117,12 +120,22 @@ impl Ledger {
         self.missing.extend(rounds);
     }
 
+    /// The wall clock was set, by so many milliseconds ahead or (below 0) back: the time that jobs have left is what it was.
+    pub fn clock_jumped(&mut self, by: i64) {
+        let moved = self.jobs.values_mut().filter_map(|job| job.clock_jumped(by).then(|| job.id.clone()));
+        self.moved.extend(moved);
+        if !self.moved.is_empty() {
+            self.deadline = Some(AT_ONCE);
+        }
+    }
+
     /// Folds entries, and what time brings: timers, admission. The step is to be stored before the next fold.
     pub fn fold(&mut self, now: Timestamp, entries: Vec<StoredEntry>) -> Step {
         self.folds += 1;
         self.forget_closed();
         let mut out = Out::new(now, Arc::clone(&self.application), std::mem::take(&mut self.ids));
         out.step.lines.append(&mut self.lines);
+        out.changed.append(&mut self.moved);
         for entry in entries {
             self.take(&entry, &mut out);
         }
@@ -324,6 +337,18 @@ impl Ledger {
     }
 }
 
+/// An entry cannot be read. Whoever gave an order waits for an answer.
+fn pass_over(body: &[u8], error: &str, out: &mut Out) {
+    out.warning(format!("The ledger of jobs passes over {error}"));
+    if let Some(order) = Entry::id_of_order(body) {
+        let error = format!("the order cannot be carried out by this release of asynctask: {error}");
+        let answer = Answer::Refused { error, hint: None };
+        // Texts alone: writing them cannot fail.
+        let text = serde_json::to_string(&answer).unwrap_or_default();
+        out.step.advance.answers.push((order, text));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::tests::{Bench, chain, json, of};
@@ -337,18 +362,6 @@ mod tests {
         pipeline.steps[0].wipe = Some("wipe-a".to_owned());
         let mut bench = Bench::new(vec![pipeline]);
         bench.start("p", "j", r#"{"n": 1e400}"#);
-/// An entry cannot be read. Whoever gave an order waits for an answer.
-fn pass_over(body: &[u8], error: &str, out: &mut Out) {
-    out.warning(format!("The ledger of jobs passes over {error}"));
-    if let Some(order) = Entry::id_of_order(body) {
-        let error = format!("the order cannot be carried out by this release of asynctask: {error}");
-        let answer = Answer::Refused { error, hint: None };
-        // Texts alone: writing them cannot fail.
-        let text = serde_json::to_string(&answer).unwrap_or_default();
-        out.step.advance.answers.push((order, text));
-    }
-}
-
         assert_eq!(bench.states("j"), "running a:waiting b:planned c:planned");
         let task = bench.take("a");
         assert_eq!((task.body.as_slice(), task.id.clone()), (&br#"{"n": 1e400}"#[..], of(&task).round.to_string()));

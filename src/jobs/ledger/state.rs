@@ -46,7 +46,8 @@ pub(super) struct Job {
     pub(super) frozen: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) frozen_since: Option<Timestamp>,
-    /// For so many milliseconds of its present time, since it began to run or has ended, it was frozen.
+    /// So many milliseconds of its present time, since it began to run or has ended, do not count: it was frozen, or the wall clock
+    /// was set ahead.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(super) stood_still: u64,
     /// Nothing is wiped at its end.
@@ -326,6 +327,16 @@ impl Job {
             _ => self.definition.wipe_failed_after.filter(|_| self.is_wiped_later()),
         };
         Some(self.ended_at?.plus(after.unwrap_or(self.definition.remember)).plus(stood_still))
+    }
+
+    /// The wall clock was set, by so many milliseconds; whether that changes its time. While it is frozen no time counts at all.
+    pub(super) fn clock_jumped(&mut self, by: i64) -> bool {
+        if self.deadline().is_none() {
+            return false;
+        }
+        let before = self.stood_still;
+        self.stood_still = before.saturating_add_signed(by);
+        self.stood_still != before
     }
 
     /// What is told of its end.

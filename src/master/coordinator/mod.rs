@@ -20,7 +20,7 @@ use std::{collections::BTreeMap, time::Duration};
 pub use self::counted::Counted;
 use crate::{
     backoff::Backoff,
-    clock::{Instant, Now},
+    clock::{Instant, Now, jumps::TOLERANCE},
     jobs::{
         definition::Pipeline,
         entry_list,
@@ -114,6 +114,18 @@ struct Holding {
     is_told: bool,
     /// What time brings is not looked at before.
     rests_until: Instant,
+    /// When the clocks were looked at last.
+    seen: Now,
+}
+
+impl Holding {
+    /// By how many milliseconds the wall clock was set since the last look, ahead or (below 0) back. A machine that was suspended, or a
+    /// master that was stopped, looks like one that was set ahead.
+    fn jump(&mut self, now: Now) -> Option<i64> {
+        let expected = self.seen.wall.plus(now.at.since(self.seen.at));
+        self.seen = now;
+        Some(now.wall.0.saturating_sub(expected.0)).filter(|by| by.unsigned_abs() > TOLERANCE.unsigned_abs())
+    }
 }
 
 /// A step that is being stored, with what is to be said of it then.
@@ -218,6 +230,7 @@ impl Coordinator {
             lookups: BTreeMap::new(),
             is_told: true,
             rests_until: now.at,
+            seen: now,
         }));
         let mut acts = vec![Act::Log(Level::Info, text)];
         acts.append(&mut self.advance(now));
@@ -313,6 +326,9 @@ impl Coordinator {
         let mut acts = Vec::new();
         loop {
             let Phase::Holding(holding) = &mut self.phase else { return acts };
+            if let Some(by) = holding.jump(now) {
+                holding.ledger.clock_jumped(by);
+            }
             let is_due = holding.rests_until <= now.at
                 && holding.ledger.next_deadline().is_some_and(|moment| moment <= now.wall);
             let has_work = is_due || holding.is_told || !holding.entries.is_empty();
@@ -322,6 +338,7 @@ impl Coordinator {
             holding.is_told = false;
             let count = holding.entries.len().min(STEP);
             let entries: Vec<StoredEntry> = holding.entries.drain(..count).collect();
+            let in_lists: usize = entries.iter().map(|entry| entry_list::count(&entry.body) - 1).sum();
             let step = holding.ledger.fold(now.wall, entries);
             let is_empty = step.is_empty();
             for Lookup { entry, filters } in step.lookups {
@@ -338,7 +355,6 @@ impl Coordinator {
             }
             self.serial += 1;
             advance.serial = self.serial;
-            let in_lists: usize = entries.iter().map(|entry| entry_list::count(&entry.body) - 1).sum();
             holding.under_way = Some(UnderWay {
                 serial: self.serial,
                 entries: advance.entries.len() + in_lists,

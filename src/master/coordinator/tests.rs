@@ -175,6 +175,40 @@ fn nothing_is_waited_for_but_the_moment_of_a_timer() {
 }
 
 #[test]
+fn a_wall_clock_that_is_set_ends_no_job_early() {
+    let mut coordinator = holder();
+    let serial = started(&mut coordinator, 1, "one").serial;
+    stored(&mut coordinator, serial, 0);
+    let set = |seconds, hours: i64| {
+        let Now { at, wall } = now(seconds);
+        Now { at, wall: Timestamp(wall.0 + hours * 3_600_000) }
+    };
+    // Ahead, and then half of the way back. What a coordinator that takes over must know is stored.
+    for (at, hours, still) in [(100, 2, 7_200_000), (200, 1, 3_600_000)] {
+        let acts = coordinator.due(set(at, hours));
+        let step = advance(&acts).unwrap_or_else(|| panic!("the time is stored: {acts:?}")).clone();
+        assert!(step.void.is_empty(), "it goes on: {step:?}");
+        assert!(step.records[0].content.contains(&format!("\"stood_still\":{still}")), "{step:?}");
+        coordinator.event(Event::Advanced { serial: step.serial, revived: 0, result: Ok(()) }, set(at, hours));
+        assert_eq!(coordinator.wait(set(at, hours)), Some(Duration::from_secs(600 - at)));
+    }
+    assert!(coordinator.due(set(599, 1)).is_empty(), "a step by which a clock is kept in time is none");
+    let acts = coordinator.due(set(600, 1));
+    assert!(advance(&acts).is_some_and(|step| !step.void.is_empty()), "the job's time is over: {acts:?}");
+}
+
+#[test]
+fn entries_of_a_list_are_counted_each() {
+    let mut coordinator = holder();
+    let serial = started(&mut coordinator, 1, "one").serial;
+    let list = StoredEntry { id: EntryId(2), body: b"\n{\n{\n{".to_vec() };
+    coordinator.event(Event::Entries(vec![list]), now(0));
+    assert_eq!(coordinator.entries(), Some(4));
+    stored(&mut coordinator, serial, 0);
+    assert_eq!(coordinator.entries(), Some(3));
+}
+
+#[test]
 fn more_than_a_step_takes_is_folded_in_several() {
     let mut coordinator = holder();
     let serial = started(&mut coordinator, 0, "first").serial;
