@@ -129,7 +129,15 @@ impl Core {
     fn died_at_work(&mut self, slot: usize, mut life: Life, ended: Ended) {
         self.first_ready_at.get_or_insert(self.now.at);
         let index = self.slots[slot].queue;
-        self.tell_restart(slot);
+        match &life.phase {
+            Phase::Killed(KillReason::Cancelled) => {
+                self.tell_restart(slot, Level::Info, "was ended with a task that a person cancelled");
+            }
+            Phase::Killed(KillReason::Void) => {
+                self.tell_restart(slot, Level::Info, "was ended with a task that counts for nothing any more");
+            }
+            _ => self.tell_restart(slot, Level::Error, "died"),
+        }
         let name = self.slots[slot].name.clone();
         let by_stop_signal =
             matches!(&ended.exit, Exit::Signal { signal, .. } if signal == "SIGTERM" || signal == "SIGINT");
@@ -176,7 +184,10 @@ impl Core {
             if settlement != Settlement::Discard {
                 let (id, what, pid) = (task.id(), in_words(&settlement), pid.unwrap_or_default());
                 self.set_log_subject(&task.delivery.task);
-                self.log(Level::Error, || format!("{slot} (pid {pid}): task {id} {what}"));
+                // The neighbour of one that was withdrawn.
+                let is_unharmed = settlement == Settlement::Release && reason.is_some_and(KillReason::is_withdrawal);
+                let level = if is_unharmed { Level::Info } else { Level::Error };
+                self.log(level, || format!("{slot} (pid {pid}): task {id} {what}"));
             }
             let mut note = self.ended(&End { delivery: &task.delivery, took, settlement: &settlement, slot: None });
             if let (Settlement::Retry { .. }, Some(note)) = (&settlement, &mut note) {
@@ -253,16 +264,16 @@ impl Core {
         }
     }
 
-    /// Logs the first line of a death. It says "restarting" only if the slot is filled again: not while the queue is parked.
-    fn tell_restart(&mut self, slot: usize) {
+    /// Logs the first line of an end, and how it came. It says "restarting" only if the slot is filled again: not while the queue is parked.
+    fn tell_restart(&mut self, slot: usize, level: Level, how: &str) {
         let pool = &self.pools[self.slots[slot].queue];
         let (queue, parked) = (pool.name().to_owned(), matches!(pool.state, pool::State::Parked { .. }));
         let next = if parked { "not restarted while the queue is parked" } else { "restarting..." };
-        self.log(Level::Error, || format!("Worker for queue {queue} died; {next}"));
+        self.log(level, || format!("Worker for queue {queue} {how}; {next}"));
     }
 
     fn tell_death(&mut self, slot: usize, life: &Life, ended: &Ended, when: &str) {
-        self.tell_restart(slot);
+        self.tell_restart(slot, Level::Error, "died");
         let (name, pid) = (self.slots[slot].name.clone(), life.pid.unwrap_or_default());
         let exit = &ended.exit;
         let last = ended.output_tail.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default().to_owned();

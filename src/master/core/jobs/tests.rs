@@ -267,6 +267,7 @@ fn a_member_whose_items_cannot_be_stored_has_failed_and_no_end_counts() {
 #[test]
 fn of_a_void_round_what_waits_is_discarded_and_what_is_in_hand_with_its_worker() {
     let mut core = core(2);
+    core.plan.log_level = Level::Info;
     let other = Uuid::from_u128(8);
     for (number, round) in [(1, ROUND), (2, other), (3, ROUND), (4, other)] {
         tell(&mut core, delivered(of_job(number, first(round))));
@@ -277,6 +278,10 @@ fn of_a_void_round_what_waits_is_discarded_and_what_is_in_hand_with_its_worker()
     assert_eq!(settled(&tell(&mut core, outcome(1, Report::DONE))), [], "what it says now counts for nothing");
     let actions = tell(&mut core, Event::Exited { worker: WORKER, ended: killed() });
     assert_eq!(settled(&actions), [(1, Settlement::Discard), (2, Settlement::Release)], "its neighbour lost nothing");
+    let loud = |action: &Action| matches!(action, Action::Log { level: Level::Error | Level::Warning, .. });
+    assert!(!actions.iter().any(loud), "it was ended on purpose: {actions:?}");
+    let said = "Worker for queue foo was ended with a task that counts for nothing any more; restarting...";
+    assert!(actions.iter().any(|action| matches!(action, Action::Log { message, .. } if message == said)));
     assert_eq!(core.slots[0].failed, 0);
     // What was on its way.
     assert_eq!(settled(&tell(&mut core, delivered(of_job(5, first(ROUND))))), [(5, Settlement::Discard)]);
