@@ -18,6 +18,7 @@
 pub mod descriptor_limit;
 pub mod exec;
 mod exec_options;
+mod folder_content;
 pub mod frame_channel;
 mod frame_fd;
 mod host;

@@ -23,7 +23,7 @@ use std::{
 
 use nix::{fcntl::OFlag, unistd::geteuid};
 
-use super::exec_options::owner;
+use super::{exec_options::owner, folder_content};
 use crate::exec_options::ExecOptions;
 
 /// How the names of folders begin.
@@ -93,7 +93,12 @@ impl TaskFiles {
     pub fn read(&self, name: &str, most: u64) -> io::Result<(Vec<u8>, u64)> {
         let invalid = |text: &str| Err(io::Error::new(io::ErrorKind::InvalidData, text));
         let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
-        let file = OpenOptions::new().read(true).custom_flags(flags.bits()).open(self.path(name))?;
+        let file = match OpenOptions::new().read(true).custom_flags(flags.bits()).open(self.path(name)) {
+            Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {
+                return invalid("it is a link, and none is followed");
+            }
+            opened => opened?,
+        };
         let known = file.metadata()?;
         if !known.is_file() {
             return invalid("it is no file");
@@ -204,12 +209,9 @@ impl Folder {
         fs::remove_dir(&self.path)
     }
 
-    /// Removes the files in it. Folders that the program made stay, and this one with them.
+    /// Removes what is in it, whatever the program has made there.
     fn empty(&self) {
-        for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
-            // Of a link the link is removed, and a folder is not.
-            let _ = fs::remove_file(entry.path());
-        }
+        folder_content::remove(&self.path, &self.lock);
     }
 }
 
@@ -314,6 +316,7 @@ mod tests {
         let payload = PayloadFile(write(&[(PAYLOAD, b"in hand")], place.path(), None).unwrap());
         let folder = payload.path().parent().unwrap().to_owned();
         fs::write(folder.join("beside"), "more").unwrap();
+        fs::create_dir_all(folder.join("result/inner")).unwrap();
         std::os::unix::fs::symlink(place.path(), folder.join("link")).unwrap();
         let looked_after = Arc::downgrade(&payload.0.folder);
         let watch = nix::sys::inotify::Inotify::init(nix::sys::inotify::InitFlags::empty()).unwrap();
@@ -351,7 +354,7 @@ mod tests {
         assert_eq!(files.read("result", 3).unwrap(), (b"8".to_vec(), 1));
         fs::remove_file(files.path("memo")).unwrap();
         std::os::unix::fs::symlink(files.path("result"), files.path("memo")).unwrap();
-        assert_eq!(files.read("memo", 3).unwrap_err().raw_os_error(), Some(libc::ELOOP));
+        assert_eq!(files.read("memo", 3).unwrap_err().to_string(), "it is a link, and none is followed");
         fs::remove_file(files.path("memo")).unwrap();
         nix::unistd::mkfifo(&files.path("memo"), nix::sys::stat::Mode::S_IRUSR).unwrap();
         assert_eq!(files.read("memo", 3).unwrap_err().to_string(), "it is no file");
