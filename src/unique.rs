@@ -209,6 +209,9 @@ fn bounded(key: String) -> String {
 
 /// A field of a payload as text: a string its content, everything else as it is written. `None` if it is not there,
 /// or `null`. Of a key that is there twice the last one counts.
+///
+/// JSON can write half of a surrogate pair, which is no text: a program that counts in UTF-16 has cut a string in two. It is shown as
+/// U+FFFD, and a hash keeps two such strings apart.
 fn field(payload: &str, path: &[String]) -> Option<String> {
     let mut reader = serde_json::Deserializer::from_str(payload);
     Find(path).deserialize(&mut reader).ok().flatten()
@@ -226,7 +229,7 @@ impl<'de> DeserializeSeed<'de> for Find<'_> {
         }
         let written = <&RawValue>::deserialize(deserializer)?.get();
         Ok(match written.as_bytes().first() {
-            Some(b'"') => serde_json::from_str(written).ok(),
+            Some(b'"') => serde_json::Deserializer::from_str(written).deserialize_bytes(Content).ok(),
             _ if written == "null" => None,
             _ => Some(written.to_owned()),
         })
@@ -242,8 +245,8 @@ impl<'de> Visitor<'de> for Find<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut found = None;
-        while let Some(name) = map.next_key::<Cow<'_, str>>()? {
-            if name == self.0[0] {
+        while let Some(is_it) = map.next_key_seed(IsNamed(&self.0[0]))? {
+            if is_it {
                 found = map.next_value_seed(Find(&self.0[1..]))?;
             } else {
                 map.next_value::<IgnoredAny>()?;
@@ -293,6 +296,47 @@ impl<'de> Visitor<'de> for Find<'_> {
     }
 }
 
+/// Reads a name in an object, which may be no text, and says whether it is this one.
+struct IsNamed<'p>(&'p str);
+
+impl<'de> DeserializeSeed<'de> for IsNamed<'_> {
+    type Value = bool;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_bytes(self)
+    }
+}
+
+impl Visitor<'_> for IsNamed<'_> {
+    type Value = bool;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_bytes<E>(self, name: &[u8]) -> Result<Self::Value, E> {
+        Ok(name == self.0.as_bytes())
+    }
+}
+
+/// Reads a string as a text, whatever is in it.
+struct Content;
+
+impl Visitor<'_> for Content {
+    type Value = String;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_bytes<E>(self, content: &[u8]) -> Result<Self::Value, E> {
+        Ok(match String::from_utf8_lossy(content) {
+            Cow::Borrowed(text) => text.to_owned(),
+            Cow::Owned(shown) => format!("{shown}…{}", Uuid::new_v5(&Uuid::NAMESPACE_OID, content)),
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -316,6 +360,14 @@ mod tests {
         }
         assert_eq!(key("{payload}", "\"a\\u00fcb\"").as_deref(), Some("aüb"));
         assert_eq!(key("{payload.a}", r#"{"a":1,"a":2}"#).as_deref(), Some("2"));
+    }
+
+    #[test]
+    fn a_string_that_is_no_text_makes_a_key_of_its_own() {
+        let [first, again, other] = [r#"{"k":"a\ud83d"}"#, r#"{"\udc00":1,"k":"\u0061\uD83D"}"#, r#"{"k":"a\ud83e"}"#]
+            .map(|payload| key("{payload.k}", payload).unwrap());
+        assert!(first.starts_with("a\u{fffd}") && first == again && first != other, "{first} {again} {other}");
+        assert_eq!(key("{payload.k}", r#"{"k":"a\ud83d\ude00"}"#).as_deref(), Some("a😀"));
     }
 
     #[test]
