@@ -31,9 +31,11 @@ pub(super) enum Jobs {
     #[command(after_help = "Examples:\n  asynctask jobs freeze registry/chile\n  \
         asynctask jobs freeze --pipeline registry --key chile\n\n\
         registry/chile is the job that there is; --pipeline and --key keep others from beginning")]
+    #[command(override_usage = "asynctask jobs freeze JOB | --pipeline PIPELINE [--key KEY]")]
     Freeze(Scoped),
     /// Begin again what freeze holds back
     #[command(after_help = "Example:\n  asynctask jobs resume --pipeline registry")]
+    #[command(override_usage = "asynctask jobs resume JOB | --pipeline PIPELINE [--key KEY]")]
     Resume(Scoped),
     /// Have a planned job begin earlier or later than others
     #[command(after_help = "Example:\n  asynctask jobs priority registry/chile 10")]
@@ -147,7 +149,7 @@ pub(super) struct Cancel {
 #[derive(Args, Debug)]
 pub(super) struct Scoped {
     /// Its id, a beginning of it that no other has, or PIPELINE/KEY: the live or newest one
-    #[arg(required_unless_present = "pipeline", conflicts_with = "pipeline")]
+    #[arg(required_unless_present_any = ["pipeline", "key"], conflicts_with = "pipeline")]
     pub(super) job: Option<String>,
     /// All jobs of this pipeline that begin from now on
     #[arg(long, value_name = "PIPELINE")]

@@ -115,6 +115,9 @@ fn the_refusals_say_what_is_meant_and_what_to_do() {
     refused(&demo.run(&["jobs", "start", "two", "--id", "a/b"]), 64, &["--id", "letters, digits"], None);
     refused(&demo.run(&["jobs", "start", "two", "--timeout", "3s"]), 64, &["--wait"], None);
     refused(&demo.run(&["jobs", "freeze"]), 64, &["JOB"], None);
+    let freeze = demo.run(&["jobs", "freeze", "--key", "x"]);
+    refused(&freeze, 64, &["--pipeline <PIPELINE>"], Some("jobs freeze JOB | --pipeline PIPELINE [--key KEY]"));
+    assert!(!freeze.stderr.contains("<JOB>"), "that and a key exclude each other: {freeze:?}");
     refused(
         &demo.run(&["jobs", "freeze", "--pipeline", "free", "--key", "x"]),
         1,

@@ -95,8 +95,18 @@ pub(super) fn progress(view: &View) -> String {
     })
 }
 
-/// All of it but the definition. `is_known`: whether the settings name a queue.
-pub(super) fn page(view: &View, is_known: &dyn Fn(&str) -> bool) -> String {
+/// Whether the settings have masters work a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Worked {
+    Here,
+    /// It is `null` in them.
+    Elsewhere,
+    /// They do not name it.
+    Unnamed,
+}
+
+/// All of it but the definition. `worked`: what the settings say of a queue.
+pub(super) fn page(view: &View, worked: &dyn Fn(&str) -> Worked) -> String {
     let mut out = String::new();
     let mut fact = |name: &str, value: &str| out.push_str(&fact_line("", name, value));
     fact("job", &view.id);
@@ -122,7 +132,7 @@ pub(super) fn page(view: &View, is_known: &dyn Fn(&str) -> bool) -> String {
     let header = ["STEP", "STATE", "NEEDS", "TASKS", "BEGAN AT", "ENDED AT"];
     out.push_str(&table(&header, (0..view.steps.len()).map(|place| step_row(view, place)).collect()));
     for (place, step) in view.steps.iter().enumerate() {
-        let told = step_facts(view, place, is_known);
+        let told = step_facts(view, place, worked);
         if !told.is_empty() {
             out.push_str(&escape_control(&format!("\nstep {}\n", step.name)));
             for (name, told) in told {
@@ -154,18 +164,20 @@ fn step_row(view: &View, place: usize) -> Vec<String> {
 }
 
 /// What there is to know of a step beside its row: why it failed or waits, what it gave.
-fn step_facts(view: &View, place: usize, is_known: &dyn Fn(&str) -> bool) -> Vec<(&'static str, String)> {
+fn step_facts(view: &View, place: usize, worked: &dyn Fn(&str) -> Worked) -> Vec<(&'static str, String)> {
     let (step, defined) = (&view.steps[place], view.definition.steps.get(place));
     let mut facts = Vec::new();
     let is_under_way = matches!(step.state, StepState::Waiting | StepState::Running);
     if let Some(defined) = defined.filter(|_| is_under_way) {
         let mut queues = vec![&defined.queue, &defined.each];
         queues.dedup();
-        for queue in queues.into_iter().filter(|queue| !is_known(queue)) {
-            facts.push((
-                "waits for",
-                format!("queue {queue}, which no `workers` of these settings name: perhaps nobody works it"),
-            ));
+        for queue in queues {
+            let why = match worked(queue) {
+                Worked::Here => continue,
+                Worked::Elsewhere => "which is `null` in these settings: others work it",
+                Worked::Unnamed => "which no `workers` of these settings name: perhaps nobody works it",
+            };
+            facts.push(("waits for", format!("queue {queue}, {why}")));
         }
     }
     if let Some(retrying) = &step.retrying {
@@ -175,7 +187,9 @@ fn step_facts(view: &View, place: usize, is_known: &dyn Fn(&str) -> bool) -> Vec
         facts.push(("snoozed", format!("again at {}", rfc3339(snoozed.again_at))));
     }
     if let Some(error) = &step.error {
-        let reason = step.reason.as_deref().map_or_else(String::new, |reason| format!("{reason}: "));
+        // "error" stands before it already.
+        let reason = step.reason.as_deref().filter(|reason| *reason != "error");
+        let reason = reason.map_or_else(String::new, |reason| format!("{reason}: "));
         facts.push(("error", format!("{reason}{error}")));
     }
     if !step.dead_letters.is_empty() {
@@ -290,7 +304,11 @@ mod tests {
 
     #[test]
     fn a_page_says_what_each_step_does_and_why_it_does_not() {
-        let shown = page(&registry(), &|queue| queue != "flatten_file");
+        let shown = page(&registry(), &|queue| match queue {
+            "flatten_file" => Worked::Unnamed,
+            "export" => Worked::Elsewhere,
+            _ => Worked::Here,
+        });
         let expected = "\
 job: 3f2a
 pipeline: registry
@@ -310,11 +328,12 @@ step collect
 
 step flatten
     waits for: queue flatten_file, which no `workers` of these settings name: perhaps nobody works it
-    error: error: no such\\u{1b}[2J file
+    error: no such\\u{1b}[2J file
     dead letters: 1 task failed
         error: no such file (t-9: asynctask failed list --job 3f2a)
 
 step export
+    waits for: queue export, which is `null` in these settings: others work it
     retrying: again at 1970-01-01T00:01:01Z: refused
 ";
         assert_eq!(shown, expected, "{shown}");

@@ -1,6 +1,10 @@
 //! `asynctask jobs show`: one job, with all that is known of its steps.
 
-use super::{client::open, follow, picture};
+use super::{
+    client::open,
+    follow,
+    picture::{self, Worked},
+};
 use crate::{
     cli::{job_names::named, jobs_args::Show, output::print},
     config::Config,
@@ -11,9 +15,13 @@ use crate::{
 pub(super) fn run(config: &Config, verb: &Show) -> Result<Code, Error> {
     let mut client = open(config)?;
     let record = named(&mut client, config, &verb.job)?;
-    let (json, names) = (verb.json, config.known_queues());
-    let is_known = move |queue: &str| names.unknown(queue).is_none();
-    let show = move |view: &View| if json { object(view) } else { Ok(picture::page(view, &is_known)) };
+    let (json, names, elsewhere) = (verb.json, config.known_queues(), config.disabled.clone());
+    let worked = move |queue: &str| match names.unknown(queue) {
+        _ if elsewhere.iter().any(|name| name == queue) => Worked::Elsewhere,
+        Some(_) => Worked::Unnamed,
+        None => Worked::Here,
+    };
+    let show = move |view: &View| if json { object(view) } else { Ok(picture::page(view, &worked)) };
     if verb.watch {
         return follow::watch(&mut client, config, record, show);
     }
