@@ -59,7 +59,7 @@ fn a_job_of_which_a_task_is_retried_is_at_work_and_is_not_wiped_under_it() {
 #[test]
 fn a_dead_letter_whose_task_would_change_nothing_stays() {
     let pipelines = "
-wiped: { remember: 3s, steps: [ { name: a, queue: a, wipe: wipes } ] }
+wiped: { remember: 8s, steps: [ { name: a, queue: a, wipe: wipes } ] }
 again: { steps: [ { name: b, queue: b } ] }
 ";
     let demo = demo(pipelines);
