@@ -331,11 +331,10 @@ impl Job {
 
     /// The wall clock was set, by so many milliseconds; whether that changes its time. While it is frozen no time counts at all.
     pub(super) fn clock_jumped(&mut self, by: i64) -> bool {
-        if self.deadline().is_none() {
-            return false;
-        }
         let before = self.stood_still;
-        self.stood_still = before.saturating_add_signed(by);
+        if self.deadline().is_some() {
+            self.stood_still = before.saturating_add_signed(by);
+        }
         self.stood_still != before
     }
 
