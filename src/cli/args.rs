@@ -97,7 +97,7 @@ pub(super) enum Verb {
         args_conflicts_with_subcommands = true,
         disable_help_subcommand = true,
         after_help = "Example:\n  asynctask dashboard\n\n\
-            It is closed: who has the link that it prints may look, and nobody else."
+            It is closed: whoever has the link that it prints can do what the page can do, which is to look, and nobody else can."
     )]
     Dashboard(Dashboard),
     /// What the settings mean after merging

@@ -27,6 +27,9 @@ pub(super) enum Verb {
     )]
     Password,
     /// Print the link that opens the page which the running master keeps
-    #[command(after_help = "Example:\n  xdg-open $(asynctask dashboard link)")]
+    #[command(
+        after_help = "Example:\n  asynctask dashboard link\n\nWhoever has the link can do what the page can do. Open it by hand: what stands in a \
+                      command line can be read by all users of this machine."
+    )]
     Link,
 }

@@ -71,7 +71,7 @@ impl std::fmt::Display for Listen {
     }
 }
 
-/// What somebody may do.
+/// What somebody may do. The page has no actions yet: whoever is known may look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
     /// See everything.

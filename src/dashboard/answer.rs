@@ -47,7 +47,7 @@ pub(crate) fn problem(status: StatusCode, text: &str) -> Response {
     (status, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], format!("{text}\n")).into_response()
 }
 
-/// There is no such page.
+/// For an address that leads nowhere.
 pub(crate) async fn not_found(State(_): State<Arc<Page>>) -> Response {
     problem(StatusCode::NOT_FOUND, "there is no such page")
 }

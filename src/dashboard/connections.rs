@@ -25,7 +25,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{access::Peer, answer, page::From};
+use super::{access::Peer, answer, page::Caller};
 use crate::net::connection_limit::{self, ConnectionGuard, ConnectionLimit};
 
 /// Connections at once. A browser has six.
@@ -75,7 +75,7 @@ async fn converse(
     let router = TowerToHyperService::new(router);
     let answer = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
         guard.touch();
-        request.extensions_mut().insert(ConnectInfo(From(peer)));
+        request.extensions_mut().insert(ConnectInfo(Caller(peer)));
         router.call(request)
     });
     let mut connection = http1::Builder::new();

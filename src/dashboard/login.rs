@@ -19,7 +19,7 @@ use super::{
     },
     answer,
     assets::STYLE,
-    page::{From, Page},
+    page::{Caller, Page},
 };
 use crate::config::dashboard::{LONGEST_NAME, Role};
 
@@ -100,7 +100,7 @@ pub(crate) struct Credentials {
 /// Checks a password. One at a time; who comes when too many wait is told so.
 pub(crate) async fn enter(
     State(page): State<Arc<Page>>,
-    ConnectInfo(From(peer)): ConnectInfo<From>,
+    ConnectInfo(Caller(peer)): ConnectInfo<Caller>,
     headers: HeaderMap,
     Form(given): Form<Credentials>,
 ) -> Response {

@@ -68,6 +68,43 @@ impl Snapshot {
     }
 }
 
+/// What was heard because somebody looks.
+struct Seen {
+    /// When it was asked for.
+    at: Timestamp,
+    status: Result<Value, String>,
+    health: Option<Value>,
+    settings: Option<Value>,
+    schedules: Option<Value>,
+    counters: Option<Value>,
+}
+
+impl Snapshot {
+    /// Takes what was heard, if nothing is known that was asked for later.
+    fn take(&mut self, seen: Seen) {
+        if seen.at < self.status_at {
+            return;
+        }
+        match seen.status {
+            Ok(status) => (self.status, self.status_at, self.unreachable) = (status, seen.at, None),
+            Err(error) => {
+                self.unreachable = Some(error);
+                return;
+            }
+        }
+        // Of a sentence that belongs to another moment nobody knows whether it is true.
+        self.health = seen.health.unwrap_or_default();
+        if let Some(settings) = seen.settings {
+            (self.settings, self.settings_at) = (settings, seen.at);
+        }
+        for (known, told) in [(&mut self.schedules, seen.schedules), (&mut self.counters, seen.counters)] {
+            if let Some(told) = told {
+                *known = told;
+            }
+        }
+    }
+}
+
 /// Takes the records of what ended, in the order of their numbers.
 pub(crate) type Recorder = Box<dyn FnMut(&Heard<'_>) + Send>;
 
@@ -124,10 +161,8 @@ impl Office {
         let refresh = move || {
             let _one = office.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
             if office.is_stale() {
-                let mut next = (**office.snapshot.borrow()).clone();
-                office.look_closely(&mut next);
-                next.at = Clock::wall();
-                office.snapshot.send_replace(Arc::new(next));
+                let seen = office.look_closely();
+                office.change(|known| known.take(seen));
             }
         };
         // What could not be asked is shown as it was.
@@ -140,28 +175,29 @@ impl Office {
     }
 
     /// Asks for what only those need who look.
-    fn look_closely(&self, next: &mut Snapshot) {
-        match self.ask(&Command::Status {}) {
-            Ok(status) => (next.status, next.unreachable) = (status, None),
-            Err(error) => {
-                next.unreachable = Some(error);
-                return;
-            }
+    fn look_closely(&self) -> Seen {
+        let at = Clock::wall();
+        let is_settled = at.0.abs_diff(self.snapshot.borrow().settings_at.0) < SETTLED.unsigned_abs();
+        let status = self.ask(&Command::Status {});
+        let is_there = status.is_ok();
+        let also = |command, is_wanted: bool| (is_there && is_wanted).then(|| self.ask(&command).ok()).flatten();
+        Seen {
+            at,
+            status,
+            settings: also(Command::Settings {}, !is_settled),
+            health: also(Command::Health {}, true),
+            schedules: also(Command::Schedules {}, true),
+            counters: also(Command::Counters {}, true),
         }
-        next.status_at = Clock::wall();
-        let is_settled = next.status_at.0.abs_diff(next.settings_at.0) < SETTLED.unsigned_abs();
-        if !is_settled && let Ok(settings) = self.ask(&Command::Settings {}) {
-            (next.settings, next.settings_at) = (settings, next.status_at);
-        }
-        for (command, answer) in [
-            (Command::Health {}, &mut next.health),
-            (Command::Schedules {}, &mut next.schedules),
-            (Command::Counters {}, &mut next.counters),
-        ] {
-            if let Ok(told) = self.ask(&command) {
-                *answer = told;
-            }
-        }
+    }
+
+    /// Changes what is known. Two may at once: each sets what it asked for, and nothing else.
+    fn change(&self, change: impl FnOnce(&mut Snapshot)) {
+        self.snapshot.send_modify(|known| {
+            let known = Arc::make_mut(known);
+            change(known);
+            known.at = Clock::wall();
+        });
     }
 
     /// Told each time that more is known. Somebody looks as long as it asks.
@@ -187,31 +223,28 @@ impl Office {
         let mut known = Known::default();
         while goes_on() {
             let began = Clock::wall();
-            let snapshot = self.round(&mut known, &mut recorder, began);
-            self.snapshot.send_replace(Arc::new(snapshot));
+            self.round(&mut known, &mut recorder, began);
             let took = Clock::wall().0.saturating_sub(began.0).clamp(0, 60_000).unsigned_abs();
             pause(PACE.saturating_sub(Duration::from_millis(took)));
         }
     }
 
-    fn round(&self, known: &mut Known, recorder: &mut Recorder, now: Timestamp) -> Snapshot {
-        let before = self.snapshot.borrow().clone();
+    fn round(&self, known: &mut Known, recorder: &mut Recorder, now: Timestamp) {
         let is_looked_at = now.0.saturating_sub(self.looked_at.load(Ordering::Relaxed) as i64) <= LOOKED_AT;
-        let is_first = before.at.0 == 0;
+        let is_first = self.snapshot.borrow().at.0 == 0;
         let counters = match self.ask(&Command::Counters {}) {
             Ok(counters) => counters,
-            Err(error) => {
-                return Snapshot { at: Clock::wall(), unreachable: Some(error), ..(*before).clone() };
-            }
+            Err(error) => return self.change(|known| known.unreachable = Some(error)),
         };
         self.series.lock().unwrap_or_else(PoisonError::into_inner).push(Clock::steady(), &counters);
         self.hear(known, recorder, now, &counters);
-        let mut next = Snapshot { at: now, unreachable: None, counters, ..(*before).clone() };
-        if is_looked_at || is_first {
-            self.look_closely(&mut next);
-        }
-        next.at = Clock::wall();
-        next
+        let seen = (is_looked_at || is_first).then(|| self.look_closely());
+        self.change(|known| {
+            (known.unreachable, known.counters) = (None, counters);
+            if let Some(seen) = seen {
+                known.take(seen);
+            }
+        });
     }
 
     fn hear(&self, known: &mut Known, recorder: &mut Recorder, now: Timestamp, counters: &Value) {
@@ -251,4 +284,28 @@ struct Known {
 #[expect(clippy::disallowed_methods, reason = "a question each second is what this thread is for")]
 fn pause(time: Duration) {
     std::thread::sleep(time);
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn seen(at: i64, status: Result<Value, String>) -> Seen {
+        let health = Some(json!({ "healthy": true }));
+        Seen { at: Timestamp(at), status, health, settings: None, schedules: None, counters: None }
+    }
+
+    #[test]
+    fn what_was_asked_for_earlier_replaces_nothing_that_is_newer() {
+        let mut known = Snapshot { counters: json!(1), ..Snapshot::default() };
+        known.take(seen(20, Ok(json!("new"))));
+        known.take(seen(10, Ok(json!("old"))));
+        assert_eq!((&known.status, known.status_at, &known.counters), (&json!("new"), Timestamp(20), &json!(1)));
+        known.take(Seen { health: None, ..seen(30, Ok(json!("newer"))) });
+        assert!(known.health.is_null(), "its health is not known");
+        known.take(seen(40, Err("gone".to_owned())));
+        assert_eq!((&known.status, known.status_at, known.is_of_now()), (&json!("newer"), Timestamp(30), false));
+    }
 }

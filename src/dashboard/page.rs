@@ -114,4 +114,4 @@ pub(crate) fn test_page(settings: &Dashboard) -> Arc<Page> {
 
 /// Where a connection came from, for requests.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct From(pub(crate) Peer);
+pub(crate) struct Caller(pub(crate) Peer);

@@ -14,7 +14,7 @@ use axum::{
 use super::{
     access::{Denied, Headers},
     answer, assets, connections, live, login,
-    page::{From, Page},
+    page::{Caller, Page},
     pages, stream,
 };
 use crate::config::dashboard::Role;
@@ -25,11 +25,12 @@ const BODY: usize = 16 * 1024;
 /// What a request needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Needs {
-    /// Nothing but the right `Host`, where people log in; else as everything.
+    /// What opens the page: with users nothing but the right `Host`, and for a change the right `Origin`; without users, which there
+    /// is nothing to log in for, whatever lets somebody look.
     Nothing,
-    /// … whoever asks: it is what opens the page.
+    /// The right `Host` alone: the key is in the address, and checked there.
     Key,
-    /// A role.
+    /// Somebody who has at least this role.
     Role(Role),
 }
 
@@ -93,7 +94,7 @@ pub(crate) fn router(page: Arc<Page>) -> Router {
 
 /// Lets a request pass that may.
 async fn guard(State((page, needs)): State<(Arc<Page>, Needs)>, mut request: Request, next: Next) -> Response {
-    let Some(ConnectInfo(From(peer))) = request.extensions().get::<ConnectInfo<From>>().copied() else {
+    let Some(ConnectInfo(Caller(peer))) = request.extensions().get::<ConnectInfo<Caller>>().copied() else {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
     let changes = !matches!(*request.method(), Method::GET | Method::HEAD);
@@ -228,7 +229,7 @@ mod tests {
             let method = method.clone().unwrap_or(if changes { Method::POST } else { Method::GET });
             let request = fill(Request::builder().method(method).uri(&path)).body(Body::empty()).unwrap();
             let (mut parts, body) = request.into_parts();
-            parts.extensions.insert(ConnectInfo(From(Peer::Address(IpAddr::V4(Ipv4Addr::LOCALHOST)))));
+            parts.extensions.insert(ConnectInfo(Caller(Peer::Address(IpAddr::V4(Ipv4Addr::LOCALHOST)))));
             let answer = router(Arc::clone(page)).oneshot(Request::from_parts(parts, body)).await.unwrap();
             for (name, _) in answer::HEADERS {
                 assert!(answer.headers().contains_key(&name), "{path} lacks {name}");

@@ -5,8 +5,8 @@
 //!
 //! ```text
 //! Host is none of ours ── 421 (another name that leads here could be any site's)
-//! change, and Origin is not the page's own ── 403
-//! no session, no key, no proxy that vouches ── 401, or the login page
+//! no key, no proxy that vouches, no session ── 401, or the login page
+//! change in a session, and Origin is not the page's own ── 403
 //! the role does not suffice ── 403
 //! ```
 

@@ -21,7 +21,7 @@ use crate::{
 const QUESTIONS: usize = 16;
 /// How long a view waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// … and for a walk, which is over by itself after [`LONGEST_WALK`] once it has begun.
+/// How long a view waits for a walk, which ends by itself [`LONGEST_WALK`] after it was asked for.
 const WALK_PATIENCE: Duration = Duration::from_secs(20);
 /// How long a walk may take.
 pub(super) const LONGEST_WALK: Duration = Duration::from_secs(10);

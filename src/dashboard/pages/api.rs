@@ -23,8 +23,16 @@ pub(crate) async fn status(State(page): State<Arc<Page>>) -> Response {
     told(&page, |snapshot| &snapshot.status)
 }
 
+/// Of a master that does not answer, what `health` says in a shell is false, too.
 pub(crate) async fn health(State(page): State<Arc<Page>>) -> Response {
-    told(&page, |snapshot| &snapshot.health)
+    let snapshot = page.office.look();
+    match untold(&snapshot, &snapshot.health) {
+        Some(problem) => {
+            let health = json!({ "healthy": false, "problems": [problem] });
+            (StatusCode::SERVICE_UNAVAILABLE, Json(health)).into_response()
+        }
+        None => Json(&snapshot.health).into_response(),
+    }
 }
 
 pub(crate) async fn counters(State(page): State<Arc<Page>>) -> Response {
@@ -34,17 +42,22 @@ pub(crate) async fn counters(State(page): State<Arc<Page>>) -> Response {
 /// What the master tells: a program does not take the last that is known of one that is gone for the present.
 fn told(page: &Page, what: impl Fn(&Snapshot) -> &Value) -> Response {
     let snapshot = page.office.look();
-    match &snapshot.unreachable {
-        Some(error) => {
-            answer::problem(StatusCode::SERVICE_UNAVAILABLE, &format!("the master does not answer: {error}"))
-        }
+    match untold(&snapshot, what(&snapshot)) {
+        Some(problem) => answer::problem(StatusCode::SERVICE_UNAVAILABLE, &problem),
         None => Json(what(&snapshot)).into_response(),
     }
 }
 
+/// Why there is no answer.
+fn untold(snapshot: &Snapshot, answer: &Value) -> Option<String> {
+    let silent = snapshot.unreachable.as_ref().map(|error| format!("the master does not answer: {error}"));
+    silent.or_else(|| answer.is_null().then(|| "the master has not told it yet".to_owned()))
+}
+
 /// As `asynctask schedules --json`: next moments of the page's own settings, past ones as far as this master tells them.
 pub(crate) async fn schedules(State(page): State<Arc<Page>>) -> Json<Value> {
-    let known = Known::told(&page.office.look().schedules);
+    let snapshot = page.office.look();
+    let known = if snapshot.is_of_now() { Known::told(&snapshot.schedules) } else { Known::default() };
     Json(in_json(&page.application.name, &page.application.schedules, &known, Clock::wall()))
 }
 

@@ -99,12 +99,25 @@ impl Health {
             _ if snapshot.health.is_null() => {
                 Self { class: "unknown", sentence: "The master was not asked yet.".to_owned() }
             }
-            [] => Self { class: "good", sentence: "All is well: tasks are taken and done.".to_owned() },
+            [] => {
+                Self { class: "good", sentence: format!("All is well: tasks are taken and done.{}", paused(snapshot)) }
+            }
             [only] => Self { class: "bad", sentence: format!("Not well: {only}.") },
             [first, others @ ..] => {
                 Self { class: "bad", sentence: format!("Not well: {first}; and {} more.", others.len()) }
             }
         }
+    }
+}
+
+/// Of queues that somebody has paused no task is taken, and that is as it should be.
+fn paused(snapshot: &Snapshot) -> String {
+    let queues = snapshot.status["queues"].as_object().into_iter().flatten();
+    let paused = queues.filter(|(_, queue)| queue["paused"].is_object()).map(|(name, _)| name.as_str());
+    match paused.collect::<Vec<_>>().as_slice() {
+        [] => String::new(),
+        [only] => format!(" But {only} is paused."),
+        [first, others @ ..] => format!(" But {first} and {} more are paused.", others.len()),
     }
 }
 

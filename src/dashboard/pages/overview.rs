@@ -6,7 +6,7 @@ use askama::Template;
 use axum::{Extension, extract::State, http::StatusCode, response::Response};
 use serde_json::Value;
 
-use super::{Cell, Frame, NAME, NOT_KNOWN, SENTENCE, chart, encoded, ended::Line, frame_numbers, tasks};
+use super::{Cell, Frame, NAME, NOT_KNOWN, SENTENCE, chart, encoded, ended::Line, frame_numbers, queue::paused, tasks};
 use crate::dashboard::{
     access::visitor::Visitor,
     answer,
@@ -95,15 +95,19 @@ fn cells(name: &str, queue: &Value, snapshot: &Snapshot, series: &Series) -> Vec
     let rate = series.done(name, RATE) as f64 / (RATE as f64 * FINE.0 as f64 / 1000.0);
     let times = series.times(name);
     let both = |buckets: &[u64]| {
-        let of = |share| series.quantile(buckets, share).map_or_else(|| "-".to_owned(), words::seconds);
+        // Times are counted in buckets: what is known is that they were not longer.
+        let within = |time| format!("≤ {}", words::seconds(time));
+        let of = |share| series.quantile(buckets, share).map_or_else(|| "-".to_owned(), within);
         if buckets.iter().all(|count| *count == 0) { "-".to_owned() } else { format!("{} / {}", of(0.5), of(0.95)) }
     };
     let slots = &snapshot.counters["queues"][name]["slots"];
     let slots = slots.as_object().into_iter().flatten().filter(|(_, count)| count.as_u64() > Some(0));
     let slots: Vec<String> = slots.map(|(state, count)| format!("{count} {state}")).collect();
     let now = |text: String, otherwise: &str| if snapshot.is_of_now() { text } else { otherwise.to_owned() };
+    let state = queue["state"].as_str().unwrap_or_default();
+    let state = paused(queue).map_or_else(|| state.to_owned(), |paused| format!("{state} {paused}"));
     vec![
-        cell("state", "state", now(queue["state"].as_str().unwrap_or_default().to_owned(), NOT_KNOWN)),
+        cell("state", "state", now(state, NOT_KNOWN)),
         cell("rate", "number", now(words::rate(rate), "-")),
         cell("waited", "number", both(&times.waited)),
         cell("ran", "number", both(&times.ran)),

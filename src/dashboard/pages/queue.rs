@@ -100,8 +100,12 @@ fn chart(
     let series = page.office.series.lock().unwrap_or_else(PoisonError::into_inner);
     let values: Vec<u64> = series.steps(name, is_day).map(of).collect();
     let (all, most) = (values.iter().sum::<u64>(), values.iter().max().copied().unwrap_or_default());
-    let ((_, whole), unit) = if is_day { (COARSE, "a minute") } else { (FINE, "ten seconds") };
-    let text = format!("{} {what}, at most {} in {unit}", words::number(all), words::number(most));
+    let ((length, whole), unit) = if is_day { (COARSE, "a minute") } else { (FINE, "ten seconds") };
+    let mut text = format!("{} {what}, at most {} in {unit}", words::number(all), words::number(most));
+    if values.len() < whole {
+        // What was before nobody has counted.
+        text.extend([", counted for ", &words::seconds(values.len() as f64 * length as f64 / 1000.0)]);
+    }
     Chart { line: chart::line(&chart::grouped(values, whole, POINTS), 600.0, 80.0), text }
 }
 
@@ -121,23 +125,15 @@ fn sources(snapshot: &Snapshot) -> String {
 
 fn facts(queue: &Value, snapshot: &Snapshot, name: &str) -> Vec<(&'static str, String)> {
     let counted = &snapshot.counters["queues"][name];
-    let pause = &queue["paused"];
-    let paused = (!pause.is_null()).then(|| {
-        let by = shown::line(pause["by"].as_str().unwrap_or_default(), NAME);
-        let since = pause["since"].as_str().unwrap_or_default();
-        match pause["until"].as_str() {
-            Some(until) => format!("by {by}, since {since}, until {until}"),
-            None => format!("by {by}, since {since}, until it is resumed"),
-        }
-    });
     let parked = queue["parked"]["cause"].as_str().map(|cause| shown::line(cause, SENTENCE));
     let now = |text: String, otherwise: &str| if snapshot.is_of_now() { text } else { otherwise.to_owned() };
     let sum =
         |counts: &Value| words::number(counts.as_object().into_iter().flatten().filter_map(|(_, n)| n.as_u64()).sum());
     let all = [
         ("State", queue["state"].as_str().map(|state| now(state.to_owned(), NOT_KNOWN))),
-        ("Paused", paused),
-        ("Parked", parked),
+        // Always there, so that a page that is open has a place for them.
+        ("Paused", Some(paused(queue).unwrap_or_else(|| "-".to_owned()))),
+        ("Parked", Some(parked.unwrap_or_else(|| "-".to_owned()))),
         ("Kind", queue["kind"].as_str().map(str::to_owned)),
         ("Ready", Some(words::count(&queue["ready"]))),
         ("Delayed", Some(words::count(&queue["delayed"]))),
@@ -149,6 +145,17 @@ fn facts(queue: &Value, snapshot: &Snapshot, name: &str) -> Vec<(&'static str, S
         ("Restarts", Some(sum(&counted["restarts"]))),
     ];
     all.into_iter().filter_map(|(name, text)| Some((name, text?))).collect()
+}
+
+/// By whom a queue is paused, and until when.
+pub(super) fn paused(queue: &Value) -> Option<String> {
+    let pause = &queue["paused"];
+    let by = shown::line(pause.get("by").and_then(Value::as_str)?, NAME);
+    let since = pause["since"].as_str().unwrap_or_default();
+    Some(match pause["until"].as_str() {
+        Some(until) => format!("by {by}, since {since}, until {until}"),
+        None => format!("by {by}, since {since}, until it is resumed"),
+    })
 }
 
 /// A slot; of one whose master does not answer what it does is not known.
