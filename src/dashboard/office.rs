@@ -252,13 +252,13 @@ impl Office {
         if known.run != run {
             *known = Known { run: run.to_owned(), last: None };
         }
-        let (mut records, mut lost) = (Vec::new(), 0);
+        let (mut records, mut gone) = (Vec::new(), 0);
         for _ in 0..ROUNDS {
             let after = known.last.unwrap_or_default();
             let Ok(mut told) = self.ask(&Command::Events { after, most: Some(RECORDS) }) else { break };
             let Value::Array(more) = told["records"].take() else { break };
             // What was before the first question nobody waited for.
-            lost += told["lost"].as_u64().filter(|_| known.last.is_some()).unwrap_or_default();
+            gone += told["lost"].as_u64().filter(|_| known.last.is_some()).unwrap_or_default();
             let (count, last) = (more.len(), more.last().and_then(|record| record["number"].as_u64()));
             known.last = Some(last.unwrap_or(after));
             records.extend(more);
@@ -269,7 +269,7 @@ impl Office {
         let host = counters["host"].as_str().unwrap_or_default();
         let up = (counters["uptime_seconds"].as_f64().unwrap_or_default() * 1000.0) as i64;
         let began = Timestamp(now.0.saturating_sub(up));
-        recorder(&Heard { now, run, began, host, records: &records, lost, counters });
+        recorder(&Heard { now, run, began, host, records: &records, lost: gone, counters });
     }
 }
 

@@ -151,12 +151,16 @@ impl DeadLetters {
         let Some(mut page) = page else {
             return self.look_into_index(queue, filter, (after, limit), deaths).await;
         };
-        page.rows.iter_mut().for_each(|row| index::without_passwords(&mut row.failure.error));
+        for row in &mut page.rows {
+            index::without_passwords(&mut row.failure.error);
+        }
         let mut groups = Vec::new();
         if wanted {
             let asked = queue.clone();
             groups = self.asking.ask(|reply| Request::DeadGroups { queue: asked, reply }).await?.unwrap_or_default();
-            groups.iter_mut().for_each(|group| index::without_passwords(&mut group.error));
+            for group in &mut groups {
+                index::without_passwords(&mut group.error);
+            }
         }
         Ok(Looked { groups, page, ..Looked::default() })
     }
