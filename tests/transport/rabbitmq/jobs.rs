@@ -266,6 +266,39 @@ fn a_round_that_is_announced_as_void_is_over_wherever_its_tasks_are() {
 }
 
 #[test]
+fn of_many_void_tasks_no_other_one_is_held_up_or_hoarded() {
+    let Some(at) = At::fresh() else { return };
+    let foreign = Foreign::connect(&at.0);
+    let coordinator = Coordinator::new(&foreign);
+    let mut party = Party::attached(&at, &[setup("foo", &[])], 0);
+    let void_ones = (0..2_000).map(|index| item("foo", &format!("void {index}"), "j", 1, index));
+    let live: Vec<String> = (0..300).map(|number| format!("live {number}")).collect();
+    party.submit(void_ones.chain(live.iter().map(|id| task("foo", id))).collect());
+    party.credit(0, 2);
+    coordinator.answer(&void(&[1]));
+    let first = party.deliveries(2);
+    assert_eq!(ids(&first), ["live 0", "live 1"]);
+    // Whoever works two at a time has no more of them.
+    until("all others wait for whoever comes", || foreign.ready("foo") == 298);
+    let mut other = Party::attached(&at, &[setup("foo", &[])], 298);
+    let rest = other.deliveries(298);
+    for delivery in &rest {
+        other.settle(delivery.handle, done());
+    }
+    for delivery in &first {
+        party.settle(delivery.handle, done());
+    }
+    party.until_depth("foo", |depth| depth.ready == 0);
+    let mut all: Vec<&str> = ids(&first).into_iter().chain(ids(&rest)).collect();
+    all.sort_unstable_by_key(|id| id.trim_start_matches("live ").parse::<u32>().expect("a number"));
+    assert_eq!(all, live, "each once");
+    // The window is its own again.
+    party.submit(vec![task("foo", "a"), task("foo", "b"), task("foo", "c")]);
+    drop(other);
+    assert_eq!(party.deliveries(2).len(), 2);
+}
+
+#[test]
 fn tasks_of_a_frozen_job_are_put_aside_and_fetched_when_it_is_thawed() {
     let Some(at) = At::fresh() else { return };
     let foreign = Foreign::connect(&at.0);

@@ -15,7 +15,7 @@ use std::{
 use futures_util::Stream as _;
 use lapin::{Acker, BasicProperties, Channel, Consumer, message::Delivery as Message};
 
-use super::{ack_batch::AckBatch, acks::Acks, consumer_switch::ConsumerSwitch};
+use super::{ack_batch::AckBatch, acks::Acks, consumer_switch::ConsumerSwitch, void_window::VoidWindow};
 use crate::{
     clock::{Instant, Timestamp},
     task::{Handle, Task},
@@ -125,6 +125,7 @@ pub(crate) struct ConsumedQueue {
     pub(crate) republishing: u32,
     /// It is removed when nothing of it is open any more.
     pub(crate) leaving: bool,
+    pub(crate) window: VoidWindow,
 }
 
 /// What a poll of the consumers gave.
@@ -162,6 +163,7 @@ impl ConsumedQueue {
             sending: false,
             republishing: 0,
             leaving: false,
+            window: VoidWindow::default(),
         }
     }
 
@@ -227,7 +229,12 @@ impl ConsumedQueue {
         let credit = u16::try_from(self.credit).unwrap_or(u16::MAX);
         let free = credit.saturating_sub(u16::try_from(self.accepted).unwrap_or(u16::MAX));
         let near = self.prefetch / 2 <= free && free / 2 <= self.prefetch && (free == 0) == (self.prefetch == 0);
-        if self.accepted > 0 && near { self.prefetch } else { free }
+        self.window.of(if self.accepted > 0 && near { self.prefetch } else { free })
+    }
+
+    /// Whether its consumer with the wide window is gone: what it was sent beyond the credit is for others.
+    pub(crate) const fn is_narrowed(&self) -> bool {
+        self.window.is_wide() && !self.switching && self.prefetch == 0
     }
 
     /// The change of consumers that the credit asks for, if none is under way. Upwards, the new consumer comes
@@ -282,6 +289,7 @@ impl ConsumedQueue {
     pub(crate) fn switched(&mut self, consumer: Option<Consumer>, prefetch: u16) {
         self.switching = false;
         self.prefetch = prefetch;
+        self.window.switched(prefetch);
         self.current = consumer;
     }
 

@@ -81,6 +81,7 @@ impl Up {
                 self.drop_void(queue, tag, &read.task);
                 continue;
             }
+            consumed.window.live_came();
             let left = read.remaining(now.wall);
             let step = left.and_then(delay_queues::next_step);
             let bound = read.left.and(left);
@@ -128,6 +129,14 @@ impl Up {
             self.give_back(queue);
         }
         self.hand_out();
+        self.narrow(queue);
+    }
+
+    /// Gives back what came beyond the credit while void tasks came in great numbers.
+    pub(crate) fn narrow(&mut self, queue: usize) {
+        if self.queues.get(queue).is_some_and(|consumed| consumed.is_narrowed() && !consumed.held.is_empty()) {
+            self.give_back(queue);
+        }
     }
 
     /// Gives the master what waits, as far as the credit goes.

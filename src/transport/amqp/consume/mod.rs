@@ -7,3 +7,4 @@ pub(super) mod consumer_switch;
 pub(super) mod consumers;
 pub(super) mod deliver;
 pub(super) mod settle;
+pub(super) mod void_window;

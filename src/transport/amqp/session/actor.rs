@@ -297,6 +297,7 @@ impl Actor {
             SessionNote::Switched { queue, number, consumer, prefetch } => {
                 if let Some(consumed) = up.channel_of(queue, number) {
                     consumed.switched(consumer, prefetch);
+                    up.narrow(queue);
                     self.shared.moved(now);
                 }
             }

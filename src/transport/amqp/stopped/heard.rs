@@ -18,7 +18,7 @@ use crate::{
             ledger::names::{Announcement, HandsAsked},
             message::{place, properties::Transition},
             publish::replies::Answer,
-            queues::own_queue::OwnQueue,
+            queues::{foreign_queues::QueueTraits, own_queue::OwnQueue},
             session::{state::Actor, up::Up},
         },
     },
@@ -165,6 +165,11 @@ impl Up {
         let consumed = &mut self.queues[queue];
         consumed.acks.ended(tag, now);
         consumed.settled_tags.insert(tag, None);
+        let QueueTraits { auto_delete, single, .. } = self.shared.foreign_queues.of(&consumed.setup.name);
+        // Where the window is not to be made narrow again without a loss, it is not made wide.
+        if !auto_delete && !single {
+            consumed.window.void_came();
+        }
     }
 
     /// Puts a task of a frozen job aside that the master has not seen, with its deliveries as they were counted.
