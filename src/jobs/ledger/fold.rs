@@ -192,15 +192,7 @@ impl Ledger {
     }
 
     fn take(&mut self, stored: &StoredEntry, out: &mut Out) {
-        if !entry_list::is_list(&stored.body) {
-            match Entry::parse(&stored.body) {
-                Ok(Entry::Order(order)) if order.id.len() <= LONGEST_ORDER_ID => {
-                    return self.waiting.push_back(Waiting::new(stored.id, *order));
-                }
-                Ok(entry) => self.take_one(entry, out),
-                Err(error) => pass_over(&stored.body, &error, out),
-            }
-        } else {
+        if entry_list::is_list(&stored.body) {
             let mut is_said = false;
             for body in entry_list::entries_of(&stored.body) {
                 match Entry::parse(body) {
@@ -209,6 +201,14 @@ impl Ledger {
                     Err(error) if !std::mem::replace(&mut is_said, true) => pass_over(body, &error, out),
                     Err(_) => {}
                 }
+            }
+        } else {
+            match Entry::parse(&stored.body) {
+                Ok(Entry::Order(order)) if order.id.len() <= LONGEST_ORDER_ID => {
+                    return self.waiting.push_back(Waiting::new(stored.id, *order));
+                }
+                Ok(entry) => self.take_one(entry, out),
+                Err(error) => pass_over(&stored.body, &error, out),
             }
         }
         out.step.advance.entries.push(stored.id);

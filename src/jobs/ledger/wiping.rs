@@ -151,7 +151,7 @@ impl Job {
                 if self.wiped == Wiped::Failed {
                     return false;
                 }
-                let (name, error) = (&self.definition.steps[place].name, told(Some(&reason), Some(&error)));
+                let (name, error) = (&self.definition.steps[place].name, told(Some(reason), Some(error)));
                 out.warning(format!("Job {}: the wipe of step {name} failed: {error}", self.id));
                 wipe.error = Some(format!("the wipe of step {name} failed: {error}"));
                 self.wiped = Wiped::Failed;

@@ -104,7 +104,7 @@ mod tests {
             let Delivery { task, .. } = delivery(1, None);
             let task = Arc::new(Task { deliveries, ..Task::clone(&task) });
             tell_at(&mut core, Duration::ZERO, delivered(Delivery { task, ..delivery(1, None) }));
-            tell_at(&mut core, Duration::from_secs(60), Event::DeadlinePassed);
+            tell_at(&mut core, Duration::from_mins(1), Event::DeadlinePassed);
             let health = core.health();
             assert_eq!(health["problems"], Value::Array(Vec::new()));
             (health["hungry"].clone(), core.status()["queues"]["foo"]["worked_alone"].clone())

@@ -128,7 +128,7 @@ impl Sweeper {
         let turn = if self.is_passive { Turn::Unknown } else { walk_lock::take(connection, queue).await };
         let found = match turn {
             Turn::Theirs => return Ok(Swept::Busy),
-            Turn::Ours { .. } | Turn::Unknown => Counter::new(connection).found(queue).await?,
+            Turn::Ours(_) | Turn::Unknown => Counter::new(connection).found(queue).await?,
         };
         let swept = match found {
             Some(found) if found.consumers > 0 => Swept::Busy,
@@ -136,7 +136,7 @@ impl Sweeper {
             Some(found) if found.ready > 0 => through(connection, queue, found.ready).await?,
             Some(_) | None => Swept::Unchanged { ready: 0 },
         };
-        walk_lock::give_back(turn).await;
+        walk_lock::give_back(turn);
         Ok(swept)
     }
 }

@@ -26,11 +26,17 @@ const BETWEEN: Duration = Duration::from_millis(500);
 /// Whose it is.
 pub(crate) enum Turn {
     /// Until it is [given back](give_back), or this channel or its connection ends.
-    Ours { channel: Channel, _consumer: Consumer },
+    Ours(Box<Held>),
     /// Another one holds it.
     Theirs,
     /// It cannot be told: we may not make queues of that name.
     Unknown,
+}
+
+/// The turn, held: by a consumer, which goes with its channel.
+pub(crate) struct Held {
+    channel: Channel,
+    _consumer: Consumer,
 }
 
 /// Asks for the turn.
@@ -47,9 +53,9 @@ pub(crate) async fn take(connection: &Connection, queue: &str) -> Turn {
         Err(_) => return Turn::Unknown,
     }
     let options = BasicConsumeOptions { exclusive: true, no_ack: true, ..BasicConsumeOptions::default() };
-    let consumed = channel.basic_consume(short(&name), short("turn"), options, FieldTable::default());
-    match answer(consumed).await {
-        Ok(consumer) => Turn::Ours { channel, _consumer: consumer },
+    let taken = channel.basic_consume(short(&name), short("turn"), options, FieldTable::default());
+    match answer(taken).await {
+        Ok(lock) => Turn::Ours(Box::new(Held { channel, _consumer: lock })),
         // Another channel of this connection has it, or has just given it back, and the queue went with its consumer.
         Err(error) if describe(&error).contains("exclusive use") || reply_code(&error) == Some(404) => Turn::Theirs,
         Err(_) => Turn::Unknown,
@@ -79,13 +85,13 @@ pub(crate) async fn during<T, E: From<Fault>>(
         return Err(Fault::Refused(cause).into());
     }
     let done = work.await;
-    give_back(turn).await;
+    give_back(turn);
     done
 }
 
 /// Ends it.
-pub(crate) async fn give_back(turn: Turn) {
-    if let Turn::Ours { channel, .. } = turn {
-        close(&channel);
+pub(crate) fn give_back(turn: Turn) {
+    if let Turn::Ours(held) = turn {
+        close(&held.channel);
     }
 }

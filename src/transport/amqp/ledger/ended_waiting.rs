@@ -115,23 +115,20 @@ impl HeldLedger {
         }
         self.acknowledge(gone).await?;
         let (waiting, queue) = (self.jobs.ended().len(), ended_queue(&self.application));
-        match cause {
-            Some(cause) => {
-                self.backlog.failures += 1;
-                let pause = PAUSES.delay(self.backlog.failures);
-                self.backlog.retry_at = Some(self.clock.now().at + pause);
-                self.outbox.warn(format!(
-                    "queue \"{queue}\" does not take jobs that have ended: {cause}; {waiting} of them wait, and no other job waits for \
-                     that; again in {} s. If it stays so, delete that queue, with the ended jobs that it lists: it is made anew",
-                    pause.as_secs()
-                ));
+        if let Some(cause) = cause {
+            self.backlog.failures += 1;
+            let pause = PAUSES.delay(self.backlog.failures);
+            self.backlog.retry_at = Some(self.clock.now().at + pause);
+            self.outbox.warn(format!(
+                "queue \"{queue}\" does not take jobs that have ended: {cause}; {waiting} of them wait, and no other job waits for \
+                 that; again in {} s. If it stays so, delete that queue, with the ended jobs that it lists: it is made anew",
+                pause.as_secs()
+            ));
+        } else {
+            if std::mem::take(&mut self.backlog.failures) > 0 {
+                self.outbox.warn(format!("queue \"{queue}\" takes jobs that have ended again"));
             }
-            None => {
-                if std::mem::take(&mut self.backlog.failures) > 0 {
-                    self.outbox.warn(format!("queue \"{queue}\" takes jobs that have ended again"));
-                }
-                self.backlog.retry_at = (waiting > 0).then(|| self.clock.now().at);
-            }
+            self.backlog.retry_at = (waiting > 0).then(|| self.clock.now().at);
         }
         Ok(())
     }
