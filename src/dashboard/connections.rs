@@ -80,8 +80,8 @@ async fn converse(
     });
     let mut connection = http1::Builder::new();
     connection.timer(TokioTimer::new()).header_read_timeout(HEAD_PATIENCE);
-    // A client may have said all it has to say before it reads.
-    connection.half_close(true).max_buf_size(HEAD).max_headers(HEADERS);
+    // Who has closed its side is gone: a stream counts as long as somebody reads it.
+    connection.half_close(false).max_buf_size(HEAD).max_headers(HEADERS);
     // One that breaks off, says nonsense or takes too long is no error of ours.
     drop(connection.serve_connection(TokioIo::new(stream), answer).await);
 }

@@ -97,7 +97,7 @@ fn people_log_in_and_leave_nothing_behind() {
 #[test]
 fn the_pictures_of_the_readme_are_of_what_is_shown() {
     let Some(tools) = tools() else { return };
-    let demo = scenes::demo();
+    let demo = scenes::plain_demo();
     let stage = Stage::open(&demo);
     let master = scenes::busy(&demo);
     stage.play(tools, "pictures.mjs", &[("BROWSER_PICTURES", stage::pictures_of_readme().to_str().expect("text"))]);

@@ -58,7 +58,7 @@ await scenario(async () => {
   await page.locator("tbody th a").first().focus();
   await page.keyboard.press("Enter");
   await page.waitForURL(/\/tasks\/[0-9a-f-]+$/);
-  await page.keyboard.press("Alt+ArrowLeft");
+  await page.goBack();
   await page.waitForURL(/state=error.*text=550/);
   await someone.leave();
 

@@ -2,25 +2,27 @@
 
 import { origin, picture, scenario, until, visitor } from "../page.mjs";
 
-/** Small enough for a repository, and for a page that one reads. */
-const SIZE = { width: 1000, height: 640 };
+const SIZE = { width: 1280, height: 800 };
+
+/** Somebody who takes one picture, in one of the schemes. */
+async function shot(name, colorScheme, look) {
+  const someone = await visitor({ ...SIZE, colorScheme });
+  const page = await someone.context.newPage();
+  await look(page);
+  await picture(page, `${name}-${colorScheme}`, {});
+  await someone.leave();
+}
 
 await scenario(async () => {
-  for (const colorScheme of ["light", "dark"]) {
-    const someone = await visitor({ ...SIZE, colorScheme });
-    const page = await someone.context.newPage();
-    const shot = (name) => picture(page, `${name}-${colorScheme}`, {});
+  await shot("overview", "light", async (page) => {
     await page.goto(`${origin}/`);
     await until("no rate", async () => (await page.locator('[data-live="mail/rate"]').innerText()) !== "0.0");
-    await shot("overview");
-    await page.goto(`${origin}/failed/thumbnails`);
-    await shot("groups");
+  });
+  await shot("groups", "light", (page) => page.goto(`${origin}/failed/thumbnails`));
+  await shot("queue", "light", (page) => page.goto(`${origin}/queues/thumbnails`));
+  await shot("task", "dark", async (page) => {
     await page.goto(`${origin}/tasks?state=error`);
     await page.getByRole("row", { name: /SIGKILL/ }).getByRole("link").first().click();
     await page.waitForURL(/\/tasks\/[0-9a-f-]+$/);
-    await shot("task");
-    await page.goto(`${origin}/queues/thumbnails`);
-    await shot("queue");
-    await someone.leave();
-  }
+  });
 });
