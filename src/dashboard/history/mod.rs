@@ -16,6 +16,7 @@ mod record;
 mod writer;
 
 use std::{
+    io::{self, Write},
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
@@ -77,14 +78,17 @@ impl History {
     ///
     /// # Errors
     /// There is no thread to be had.
-    pub(crate) fn begin(path: &Path, limits: Limits) -> std::io::Result<(Arc<Self>, Record, JoinHandle<()>)> {
+    pub(crate) fn begin(path: &Path, limits: Limits) -> io::Result<(Arc<Self>, Record, JoinHandle<()>)> {
         let history = Arc::new(Self::at(path));
         let (batches, taken) = mpsc::sync_channel::<Batch>(WAITING);
         let mut writer = Writer::new(history.path.clone(), limits);
         let told = Arc::clone(&history);
         let thread = thread::Builder::new().name("history".to_owned()).spawn(move || {
             for batch in taken {
-                told.stored(&batch, writer.take(&batch));
+                if let Some(trouble) = told.stored(&batch, writer.take(&batch)) {
+                    // The master that keeps this page puts it into its log. Who closed this end does not want it.
+                    let _ = writeln!(io::stderr(), "nothing is written to the history: {trouble}");
+                }
             }
         })?;
         let record = Record { history: Arc::clone(&history), batches };
@@ -101,7 +105,8 @@ impl History {
         }
     }
 
-    fn stored(&self, batch: &Batch, stored: Result<bool, Fault>) {
+    /// Takes in what became of a batch. Gives what is wrong, if that is new.
+    fn stored(&self, batch: &Batch, stored: Result<bool, Fault>) -> Option<String> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match stored {
             Ok(true) => (state.trouble, state.is_held) = (None, false),
@@ -111,9 +116,13 @@ impl History {
             Ok(false) => state.missing += batch.ends.len() as u64,
             Err(fault) => {
                 state.missing += batch.ends.len() as u64;
-                (state.trouble, state.is_held) = (Some(fault.in_words(&self.path)), false);
+                let trouble = fault.in_words(&self.path);
+                let is_new = state.trouble.as_ref() != Some(&trouble);
+                (state.trouble, state.is_held) = (Some(trouble.clone()), false);
+                return is_new.then_some(trouble);
             }
         }
+        None
     }
 
     /// What people must know who read a list, a sentence each.

@@ -212,8 +212,8 @@ fn words_left_out(shares: &[Share], filter: &Filter) -> Option<String> {
         )
     } else {
         format!(
-            "Left out: {count}. The master tells at most 100 ends and 500 failures of a queue in a second, and {rows} of them are kept, \
-             all others are counted.{timed}"
+            "Left out: {count}. The master tells at most 100 ends and 500 failures of a queue in a second, {rows} of them are kept, and some may \
+             not have been written: all are counted.{timed}"
         )
     })
 }
@@ -269,7 +269,8 @@ pub(crate) async fn last_failures(page: &Arc<Page>, most: usize) -> (Vec<Line>, 
     let wanted =
         crate::dashboard::history::Wanted { outcomes: vec![Outcome::Retried, Outcome::Dead], ..Default::default() };
     let asked = tokio::task::spawn_blocking(move || (history.list(&wanted, None, most), history.notes()));
-    let (listing, mut notes) = asked.await.unwrap_or_else(|_| (Ok(Listing::default()), Vec::new()));
+    let (listing, mut notes) =
+        asked.await.unwrap_or_else(|_| (Err("The history could not be read.".to_owned()), Vec::new()));
     match listing {
         Ok(listing) => {
             let shares = ended::shares(&listing, &Filter::default());
