@@ -108,6 +108,18 @@ fn a_reload_with_other_settings_starts_the_page_again_and_one_without_does_not()
 }
 
 #[test]
+fn what_is_wrong_with_its_history_stands_in_the_log_of_its_master() {
+    let demo = Demo::new(&Place::sqlite());
+    demo.write("old.db", &"this is no database ".repeat(1000));
+    demo.write("asynctask.yaml", &SETTINGS.replacen("listen:", "history: old.db, listen:", 1));
+    let mut master = demo.start_configured(&[]);
+    let line = master.expect("Page: nothing is written to the history: the file ");
+    assert!(line.contains("old.db is damaged; remove it"), "{line}");
+    master.signal(Signal::SIGTERM);
+    assert_eq!(master.wait().0, 0);
+}
+
+#[test]
 fn a_master_without_a_page_says_how_to_have_one() {
     let demo = Demo::new(&Place::sqlite());
     demo.write("asynctask.yaml", "workers: { foo: demo_sleep_worker }\n");
