@@ -9,10 +9,12 @@
 //! order of a person ─────────┘                                            stored in one step, with the entries gone
 //! ```
 
+mod bits;
 pub mod definition;
 pub mod entry;
 pub mod entry_list;
 pub mod ledger;
+pub mod member_set;
 pub mod naming;
 pub mod order;
 pub mod record;

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::member_set::MemberSet;
 use crate::{clock::Timestamp, membership::Membership, task::NewTask};
 
 /// What a job is.
@@ -139,10 +140,13 @@ pub struct Advance {
     pub void: Vec<Uuid>,
     /// Rounds, void by now, whose dead letters are removed: their steps are done again. Where there are very many, some may stay.
     pub superseded: Vec<Uuid>,
-    /// Rounds whose dead letters go back to their queues, with their attempts at zero, and how many the ledger knows of each. A transport
-    /// that is not told of each dead letter that goes, because its broker deletes them by itself, refuses the step with
-    /// [`Error::NotRevived`](crate::transport::Error::NotRevived) where there are fewer: else the ledger would wait for them for ever.
-    pub revived: Vec<(Uuid, u64)>,
+    /// The queues of their tasks, for a transport that does not find dead letters by their round.
+    pub superseded_from: Vec<String>,
+    /// Rounds whose dead letters go back to their queues, with their attempts at zero. A transport that is not told of each dead letter
+    /// that goes, because its broker deletes them by itself, refuses the step with
+    /// [`Error::NotRevived`](crate::transport::Error::NotRevived) where one of a member that the ledger knows is not there: else the
+    /// ledger would wait for that for ever.
+    pub revived: Vec<Revived>,
     /// The queues of their tasks, for a transport that does not find dead letters by their round.
     pub revived_from: Vec<String>,
     /// Jobs of which nothing is to be begun from now on.
@@ -153,6 +157,16 @@ pub struct Advance {
     pub frozen_pipelines: Option<Vec<Frozen>>,
     /// Answers to orders, as JSON, by the orders' ids. Kept for an hour.
     pub answers: Vec<(String, String)>,
+}
+
+/// A round whose dead letters go back to work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Revived {
+    /// The round.
+    pub round: Uuid,
+    /// The members that failed, as far as the ledger knows. Numbers alone would not do: a member may have two dead letters, and one may
+    /// have failed of which is not told yet.
+    pub failed: MemberSet,
 }
 
 /// Which jobs are asked for.

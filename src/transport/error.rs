@@ -126,15 +126,15 @@ pub enum Error {
         /// Why.
         cause: String,
     },
-    /// Fewer dead letters of a round can go back to their queues than its ledger knows.
+    /// Not all dead letters of a round can go back to their queues that its ledger knows.
     #[doc(hidden)]
     #[error("jobs: {found} of {known} dead letters of round {round} are there")]
     NotRevived {
         /// The round.
         round: uuid::Uuid,
-        /// Dead letters that are there, or have gone back already.
+        /// Members of which there is one.
         found: u64,
-        /// That the ledger knows.
+        /// Those of which the ledger knows one.
         known: u64,
     },
     /// The transport was closed.

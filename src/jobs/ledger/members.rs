@@ -11,8 +11,7 @@ use std::collections::{BTreeMap, VecDeque};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::bits::Bits;
-use crate::jobs::definition::MOST_TASKS;
+use crate::jobs::{bits::Bits, definition::MOST_TASKS, member_set::MemberSet};
 
 /// Tasks of a step.
 pub(super) const MOST: u64 = MOST_TASKS as u64;
@@ -136,14 +135,17 @@ impl Members {
         self.open.values().any(|feeder| !feeder.ends.gone.is_empty())
     }
 
-    /// Those that failed have not ended, because they run again.
-    pub(super) fn forget_failed(&mut self) {
-        let open = self.open.values_mut().map(|feeder| &mut feeder.ends);
-        for ends in open.chain(self.early.iter_mut().map(|(_, early)| &mut early.ends)) {
-            *ends = Ends { done: std::mem::take(&mut ends.done), ..Ends::default() };
+    /// Those that failed have not ended, because they run again: these. Of a feeder that is not known that cannot be said: some of its
+    /// members may have no dead letter. They stay as they are until they are done.
+    pub(super) fn take_failed(&mut self) -> MemberSet {
+        let mut taken = MemberSet::default();
+        for (feeder, Feeder { ends, .. }) in &mut self.open {
+            taken.add_all(*feeder, std::mem::take(&mut ends.failed));
+            ends.gone = Bits::default();
         }
         self.failed = 0;
         self.shown.clear();
+        taken
     }
 
     /// One that failed runs again; whether it had failed.

@@ -4,7 +4,6 @@
 //! is. Nothing here reads a clock or draws from chance: time is an argument, and ids come from a seed and a counter.
 
 mod admission;
-mod bits;
 mod bounds;
 mod census;
 mod ends;

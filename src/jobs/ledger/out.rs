@@ -154,10 +154,22 @@ impl Out {
         self.step.advance.void.extend(round);
     }
 
-    /// Nothing of this round counts any more, and its dead letters have a successor.
-    pub(super) fn supersede(&mut self, round: Option<Uuid>) {
+    /// Nothing of this round counts any more, and its dead letters have a successor. Its tasks are in these queues.
+    pub(super) fn supersede<'a>(&mut self, round: Option<Uuid>, queues: impl IntoIterator<Item = &'a String>) {
         self.void(round);
-        self.step.advance.superseded.extend(round);
+        self.drop_dead(round, queues);
+    }
+
+    /// The dead letters of this round, which is void, have a successor.
+    pub(super) fn drop_dead<'a>(&mut self, round: Option<Uuid>, queues: impl IntoIterator<Item = &'a String>) {
+        let Some(round) = round else { return };
+        let advance = &mut self.step.advance;
+        advance.superseded.push(round);
+        for queue in queues {
+            if !advance.superseded_from.contains(queue) {
+                advance.superseded_from.push(queue.clone());
+            }
+        }
     }
 }
 

@@ -298,15 +298,18 @@ impl Job {
         pairs.map(|(place, (step, record))| (place, step, record))
     }
 
-    /// Its definition becomes another one. Steps keep what became of them by their names; rounds of those that are no
-    /// more are void.
-    pub(super) fn redefine(&mut self, definition: Pipeline) -> Vec<Uuid> {
-        let names = std::mem::take(&mut self.definition.steps).into_iter().map(|step| step.name);
-        let mut known: BTreeMap<String, StepRecord> = names.zip(std::mem::take(&mut self.steps)).collect();
-        self.steps = definition.steps.iter().map(|step| known.remove(&step.name).unwrap_or_default()).collect();
+    /// Its definition becomes another one. Steps keep what became of them by their names. Gives the rounds of those that are no
+    /// more, which are void.
+    pub(super) fn redefine(&mut self, definition: Pipeline) -> Vec<(Uuid, definition::Step)> {
+        let steps = std::mem::take(&mut self.definition.steps).into_iter();
+        let all = steps.zip(std::mem::take(&mut self.steps));
+        let mut known: BTreeMap<String, _> = all.map(|(step, record)| (step.name.clone(), (step, record))).collect();
+        let mut record_of = |name| known.remove(name).map(|(_, record)| record);
+        self.steps = definition.steps.iter().map(|step| record_of(&step.name).unwrap_or_default()).collect();
         self.definition = definition;
         self.restarted = None;
-        known.into_values().filter_map(|step| step.round.or(step.void_round)).collect()
+        let gone = known.into_values();
+        gone.filter_map(|(step, record)| Some((record.round.or(record.void_round)?, step))).collect()
     }
 
     /// When time brings something for it.
@@ -386,9 +389,10 @@ impl StepRecord {
     }
 
     /// It is to be done again: nothing of its rounds counts any more, and their dead letters go.
-    pub(super) fn redo(&mut self, out: &mut Out) {
-        out.supersede(self.round);
-        out.step.advance.superseded.extend(self.void_round);
+    pub(super) fn redo(&mut self, definition: &definition::Step, out: &mut Out) {
+        let queues = [&definition.queue, &definition.each];
+        out.supersede(self.round, queues);
+        out.drop_dead(self.void_round, queues);
         self.reset();
     }
 

@@ -283,7 +283,7 @@ impl Job {
         let ended = |state| matches!(state, StepState::Skipped | StepState::Cancelled);
         let steps: Vec<usize> = (0..self.steps.len()).filter(|step| ended(self.steps[*step].state)).collect();
         for step in &steps {
-            self.steps[*step].redo(out);
+            self.steps[*step].redo(&self.definition.steps[*step], out);
         }
         steps
     }

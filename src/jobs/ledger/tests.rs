@@ -134,6 +134,7 @@ impl Bench {
         last.tasks.extend(advance.tasks);
         last.void.extend(advance.void);
         last.superseded.extend(advance.superseded);
+        last.superseded_from.extend(advance.superseded_from);
         last.revived.extend(advance.revived);
         last.frozen.extend(advance.frozen);
         last.thawed.extend(advance.thawed);

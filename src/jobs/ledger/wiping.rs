@@ -38,7 +38,7 @@ impl Job {
     /// Wipes what is left to wipe; of a job that was wiped, all of it again.
     pub(super) fn begin_wipe(&mut self, all: bool, forget: bool, out: &mut Out) {
         if let Some(wipe) = self.wipe.take() {
-            out.supersede(wipe.at.map(|(_, round)| round));
+            self.supersede_wipe(&wipe, out);
         }
         if !self.has_to_wipe(all) {
             for step in &mut self.steps {
@@ -51,6 +51,13 @@ impl Job {
         self.wipe = Some(Wipe { all, forget, at: None, error: None });
         if !self.frozen {
             self.go_on_wiping(out);
+        }
+    }
+
+    /// Another wipe, or none, takes the place of this one.
+    pub(super) fn supersede_wipe(&self, wipe: &Wipe, out: &mut Out) {
+        if let Some((place, round)) = wipe.at {
+            out.supersede(Some(round), &self.definition.steps[place].wipe);
         }
     }
 

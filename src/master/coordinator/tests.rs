@@ -5,6 +5,7 @@ use crate::{
         definition::Step,
         entry::Entry,
         order::{Order, Wanted},
+        record::Revived,
     },
     json_text::JsonText,
 };
@@ -131,7 +132,10 @@ fn dead_letters_that_are_missing_twice_are_gone() {
         let (jobs, frozen) = (vec![record.clone()], Vec::new());
         coordinator.event(Event::LedgerHeld { epoch: 4 + turn, jobs, frozen }, now(turn * 100 + 50));
     }
-    let (back, anew) = ((vec![(task.round, 1)], Vec::new()), (Vec::new(), vec![task.round]));
+    let (back, anew) = (
+        (vec![Revived { round: task.round, failed: [(task.feeder, 0)].into_iter().collect() }], Vec::new()),
+        (Vec::new(), vec![task.round]),
+    );
     assert_eq!(seen, [back.clone(), back, anew], "the step is done again as a whole");
 }
 

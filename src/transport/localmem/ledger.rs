@@ -69,7 +69,7 @@ impl Actor {
         tables.stop(&advance.void.iter().copied().collect());
         tables.drop_dead(&advance.superseded.iter().copied().collect());
         tables.thaw();
-        let revived = revive(tables, now, &advance.revived.iter().map(|(round, _)| *round).collect());
+        let revived = revive(tables, now, &advance.revived.iter().map(|back| back.round).collect());
         tables.submit(now, advance.tasks);
         self.tell(Event::Advanced { serial, revived, result: Ok(()) });
     }

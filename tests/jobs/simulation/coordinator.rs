@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use asynctask::jobs::{
     entry::Entry,
     ledger::{Ledger, Lookup, Step},
-    record::{Advance, EntryId, Frozen, Record, StoredEntry},
+    record::{Advance, EntryId, Frozen, Record, Revived, StoredEntry},
 };
 
 use super::{
@@ -17,8 +17,8 @@ use super::{
 /// One store of a step.
 enum Store {
     Task(Box<Task>),
-    /// Dead letters of a round go back, of which the ledger knows so many.
-    Revive(uuid::Uuid, u64),
+    /// Dead letters of a round go back, of which the ledger knows these.
+    Revive(Revived),
     Record(Box<Record>),
     Acknowledge,
     /// Pipelines and keys that are frozen.
@@ -30,6 +30,7 @@ enum Store {
 impl World {
     /// Folds some of what waits, or only the time.
     pub(super) fn coordinate(&mut self) -> Result<(), Fault> {
+        self.hear();
         let mut batch = Vec::new();
         for _ in 0..self.rng.between(0, 4) {
             let waiting: Vec<usize> =
@@ -54,15 +55,30 @@ impl World {
             return Ok(());
         }
         let answers = if is_before { answers } else { self.look_up(lookups) };
-        for (entry, records) in answers {
-            self.ledger.found(entry, records);
-        }
+        self.found.extend(answers);
         Ok(())
     }
 
+    /// What was found is heard of now, or after another step.
+    fn hear(&mut self) {
+        for (entry, records) in std::mem::take(&mut self.found) {
+            if self.is_calm || self.rng.chance(700) {
+                self.ledger.found(entry, records);
+            } else {
+                self.found.push((entry, records));
+            }
+        }
+    }
+
     fn look_up(&self, lookups: Vec<Lookup>) -> Vec<(EntryId, Vec<Record>)> {
+        // Of what was closed meanwhile a ledger that has forgotten it believes what it hears.
+        let is_late = self.mutant == Some(Mutant::ClosedForgotten);
+        let seen = |stored: &[Stored]| {
+            let (newest, before) = (newest(stored), stored.iter().rev().nth(1));
+            before.filter(|_| is_late && !newest.record.open).unwrap_or(newest).record.clone()
+        };
         let found = |lookup: Lookup| {
-            let records = self.states.values().map(|stored| newest(stored).record.clone());
+            let records = self.states.values().map(|stored| seen(stored));
             let wanted = |record: &Record| lookup.filters.iter().any(|filter| filter.holds(record));
             (lookup.entry, records.filter(wanted).collect())
         };
@@ -74,12 +90,19 @@ impl World {
         let Some(mutant) = self.mutant else { return (batch, Vec::new()) };
         let (mut taken, mut dropped) = (Vec::new(), Vec::new());
         for mut entry in batch {
-            if let Ok(Entry::End(end)) = Entry::parse(&entry.body) {
-                let Some(end) = self.memory.twist(mutant, *end, &self.ledger, &self.labels) else {
-                    dropped.push(entry.id);
-                    continue;
-                };
-                entry.body = Entry::End(Box::new(end)).to_bytes();
+            match Entry::parse(&entry.body) {
+                Ok(Entry::End(end)) => {
+                    let waiting = &self.entries;
+                    let Some(end) = self.memory.twist(mutant, *end, (&self.ledger, waiting), &self.labels) else {
+                        dropped.push(entry.id);
+                        continue;
+                    };
+                    entry.body = Entry::End(Box::new(end)).to_bytes();
+                }
+                Ok(Entry::Order(order)) if mutant == Mutant::OrderTwice => {
+                    entry.body = Entry::Order(Box::new(self.memory.as_new(*order))).to_bytes();
+                }
+                _ => {}
             }
             taken.push(entry);
         }
@@ -117,11 +140,12 @@ impl World {
                 Store::Record(record) if is_late => self.strays.push(Stray::State(self.epoch, record)),
                 Store::Record(record) => {
                     is_state_stored = true;
-                    self.store_state(self.epoch, *record);
+                    self.store_state(self.epoch, *record)?;
                 }
-                Store::Revive(round, known) => {
+                Store::Revive(back) => {
                     // A broker that deletes what was kept long enough tells nobody: the step is not stored, and its ledger read anew.
-                    if self.revive(round) < known && !self.settings.is_atomic {
+                    let round = back.round;
+                    if !self.revive(back) && !self.settings.is_atomic {
                         *self.missing.entry(round).or_default() += 1;
                         self.memory = memory;
                         self.take_over();
@@ -133,6 +157,7 @@ impl World {
                     self.entries.retain(|entry| !advance.entries.contains(&entry.id));
                     for id in &advance.forgotten {
                         self.states.remove(id);
+                        self.truth.forgets(id);
                         self.forgotten.insert(id.clone());
                     }
                 }
@@ -161,7 +186,7 @@ impl World {
     /// Tasks, states, then the entries go: what is stored twice is recognised, what is missing comes again.
     fn stores(&self, advance: &Advance) -> Vec<Store> {
         let tasks = advance.tasks.iter().map(|task| Store::Task(Box::new(Task::first(task.clone()))));
-        let revived = advance.revived.iter().map(|(round, known)| Store::Revive(*round, *known));
+        let revived = advance.revived.iter().map(|back| Store::Revive(back.clone()));
         let records = advance.records.iter().map(|record| Store::Record(Box::new(record.clone())));
         let mut stores: Vec<Store> = if self.mutant == Some(Mutant::StateBeforeRevival) {
             tasks.chain(records).chain(revived).collect()
@@ -199,15 +224,22 @@ impl World {
         Err(Fault::Wrong(format!("{frozen:?} are frozen, and tasks of {:?} are held back", self.frozen)))
     }
 
-    pub(super) fn store_state(&mut self, epoch: u64, record: Record) {
+    pub(super) fn store_state(&mut self, epoch: u64, record: Record) -> Result<(), Fault> {
+        let version = if self.mutant == Some(Mutant::SameVersion) { 0 } else { record.version };
         let states = self.states.entry(record.id.clone()).or_default();
-        states.push(Stored { epoch, record });
+        let is_another = |stored: &Stored| (stored.epoch, stored.record.version) == (epoch, record.version);
+        if states.iter().any(|stored| is_another(stored) && stored.record != record) {
+            return Err(Fault::Wrong(format!("two states of {} have version {}", record.id, record.version)));
+        }
+        states.push(Stored { epoch, version, record });
+        Ok(())
     }
 
     /// Another coordinator reads the newest states, and begins.
     pub(super) fn take_over(&mut self) {
         self.epoch += 1;
         self.given.clear();
+        self.found.clear();
         for stored in self.states.values_mut() {
             let newest = newest(stored).clone();
             *stored = vec![newest];
@@ -225,7 +257,8 @@ impl World {
     }
 }
 
-/// Of two states of a job that which was stored by the later coordinator, and there the later one.
+/// Of two states of a job that which was stored by the later coordinator, and there the later one, by its version: in which order they
+/// come from a broker says nothing.
 pub(super) fn newest(stored: &[Stored]) -> &Stored {
-    stored.iter().max_by_key(|stored| (stored.epoch, stored.record.version)).expect("a job has a state")
+    stored.iter().rev().max_by_key(|stored| (stored.epoch, stored.version)).expect("a job has a state")
 }

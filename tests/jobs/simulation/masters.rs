@@ -1,7 +1,10 @@
 //! Masters: run tasks, store how they ended, and die between any two stores.
 
 use asynctask::{
-    jobs::entry::{End, Entry, How, What},
+    jobs::{
+        entry::{End, Entry, How, What},
+        record::Revived,
+    },
     json_text::JsonText,
     membership::Membership,
     task::NewTask,
@@ -35,6 +38,7 @@ impl World {
             self.tasks.swap_remove(place);
             return;
         };
+        self.truth.touches(of);
         if of.tells_news() && self.rng.chance(100) {
             let again_at = self.now;
             let what = [What::Began, What::Snoozed { again_at }, What::Retrying { error: String::new(), again_at }];
@@ -118,6 +122,7 @@ impl World {
     pub(super) fn remove(&mut self, place: usize) {
         let task = self.tasks.swap_remove(place);
         if let Some(of) = task.new.membership.as_deref() {
+            self.truth.touches(of);
             self.tell(&Entry::failed(of, self.now, "cancelled", "it was removed", None, None));
         }
     }
@@ -132,13 +137,21 @@ impl World {
         }
     }
 
-    /// Dead letters of a round go back to their queues: so many.
-    pub(super) fn revive(&mut self, round: Uuid) -> u64 {
-        let is_of = |task: &Task| task.new.membership.as_ref().is_some_and(|of| of.round == round);
-        let (revived, dead) = std::mem::take(&mut self.dead).into_iter().partition(is_of);
+    /// Dead letters of a round go back to their queues; whether one of each member was there of which the ledger knows it.
+    pub(super) fn revive(&mut self, back: Revived) -> bool {
+        let mut missing = back.failed;
+        let is_of = |task: &Task| task.new.membership.as_ref().is_some_and(|of| of.round == back.round);
+        let (revived, dead): (Vec<_>, Vec<_>) = std::mem::take(&mut self.dead).into_iter().partition(is_of);
         self.dead = dead;
-        let count = revived.len() as u64;
-        self.tasks.extend::<Vec<Task>>(revived);
-        count
+        if self.mutant == Some(Mutant::RevivalByNumber) {
+            let is_enough = revived.len() as u64 >= missing.count();
+            self.tasks.extend(revived);
+            return is_enough;
+        }
+        for of in revived.iter().filter_map(|task| task.new.membership.as_deref()) {
+            missing.remove(of.feeder, of.index);
+        }
+        self.tasks.extend(revived);
+        missing.count() == 0
     }
 }

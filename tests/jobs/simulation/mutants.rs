@@ -4,8 +4,10 @@
 use std::collections::{HashMap, HashSet};
 
 use asynctask::jobs::{
-    entry::{End, How},
+    entry::{End, Entry, How},
     ledger::{Ledger, View},
+    order::Order,
+    record::StoredEntry,
 };
 use uuid::Uuid;
 
@@ -30,10 +32,22 @@ pub(super) enum Mutant {
     AfterUnconfirmed,
     /// A state that waits for dead letters is stored before these are put back to work.
     StateBeforeRevival,
+    /// Dead letters that go back to work are numbers: one more of a member stands for that of another one that is gone.
+    RevivalByNumber,
+    /// Ends of another begin of a step count for the present one.
+    OtherRounds,
+    /// What a second execution of a member submitted counts as well.
+    SecondItems,
+    /// Changes of a job are not numbered.
+    SameVersion,
+    /// A job that was closed while a lookup was under way is taken as that has found it.
+    ClosedForgotten,
+    /// An order that comes again is carried out again.
+    OrderTwice,
 }
 
 impl Mutant {
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 15] = [
         Self::Counter,
         Self::IndexIsIdentity,
         Self::DerivedRound,
@@ -43,6 +57,12 @@ impl Mutant {
         Self::LateStates,
         Self::AfterUnconfirmed,
         Self::StateBeforeRevival,
+        Self::RevivalByNumber,
+        Self::OtherRounds,
+        Self::SecondItems,
+        Self::SameVersion,
+        Self::ClosedForgotten,
+        Self::OrderTwice,
     ];
 }
 
@@ -53,6 +73,9 @@ pub(super) struct Memory {
     counted: HashMap<Uuid, (Vec<(Uuid, u32)>, usize)>,
     fed: HashSet<Uuid>,
     fresh: u128,
+    /// Members of which two executions are told, by the first of these; and where the second is put among what the first submitted.
+    second: HashMap<Uuid, (Uuid, u32)>,
+    ordered: HashSet<String>,
 }
 
 impl Memory {
@@ -61,7 +84,7 @@ impl Memory {
         &mut self,
         mutant: Mutant,
         mut end: End,
-        ledger: &Ledger,
+        (ledger, waiting): (&Ledger, &[StoredEntry]),
         labels: &HashMap<Uuid, String>,
     ) -> Option<End> {
         if end.member.wipe {
@@ -88,12 +111,26 @@ impl Memory {
                     end.member.round = now;
                 }
             }
+            Mutant::OtherRounds => {
+                let view = ledger.jobs().find(|view| view.id == end.member.job);
+                if let Some(now) = view.and_then(|view| round_of(&view, &end.member.step)) {
+                    if end.member.feeder == end.member.round {
+                        end.member.feeder = now;
+                    }
+                    end.member.round = now;
+                }
+            }
+            Mutant::SecondItems => self.count_second(&mut end, waiting),
             Mutant::IndexIsIdentity
             | Mutant::EntryBeforeItems
             | Mutant::AckBeforeState
             | Mutant::LateStates
             | Mutant::AfterUnconfirmed
-            | Mutant::StateBeforeRevival => {}
+            | Mutant::StateBeforeRevival
+            | Mutant::RevivalByNumber
+            | Mutant::SameVersion
+            | Mutant::ClosedForgotten
+            | Mutant::OrderTwice => {}
         }
         Some(end)
     }
@@ -111,6 +148,35 @@ impl Memory {
             *execution = Uuid::from_u128(self.fresh);
             members.extend((0..*items).map(|index| (*execution, index)));
         }
+    }
+
+    /// If another execution of the same member is told, too, it is one more of what the first has submitted.
+    fn count_second(&mut self, end: &mut End, waiting: &[StoredEntry]) {
+        let How::Done { execution, items, .. } = &mut end.how else { return };
+        if let Some((feeder, index)) = self.second.get(execution) {
+            (end.member.feeder, end.member.index) = (*feeder, *index);
+            return;
+        }
+        let second = waiting.iter().find_map(|entry| match Entry::parse(&entry.body) {
+            Ok(Entry::End(other)) if other.member == end.member => match other.how {
+                How::Done { execution: second, items: 1.., .. } if second != *execution => Some(second),
+                _ => None,
+            },
+            _ => None,
+        });
+        if let Some(second) = second.filter(|_| !self.second.values().any(|(first, _)| first == execution)) {
+            self.second.insert(second, (*execution, *items));
+            *items += 1;
+        }
+    }
+
+    /// An order that came before is another one.
+    pub(super) fn as_new(&mut self, mut order: Order) -> Order {
+        if !self.ordered.insert(order.id.clone()) {
+            self.fresh += 1;
+            order.id.extend([" again ", &self.fresh.to_string()]);
+        }
+        order
     }
 }
 

@@ -32,6 +32,8 @@ pub(super) struct Settings {
     /// The clock is set back.
     pub(super) set_back: u32,
     pub(super) restarts: u32,
+    /// Of these, those that do again only what failed.
+    pub(super) of_failed: u32,
     pub(super) retries: u32,
     pub(super) cancels: u32,
     pub(super) other_orders: u32,
@@ -80,6 +82,7 @@ impl Settings {
             reloads: if rng.chance(300) { rng.probability(20) } else { 0 },
             set_back: if rng.chance(200) { rng.probability(20) } else { 0 },
             restarts: rng.probability(30),
+            of_failed: 300,
             retries: 50,
             cancels: if rng.chance(200) { 10 } else { 0 },
             other_orders: rng.probability(40),
@@ -109,6 +112,15 @@ impl Settings {
             }
             Mutant::LateStates | Mutant::AfterUnconfirmed => (self.coordinator_dies, self.late) = (300, 500),
             Mutant::AckBeforeState => self.coordinator_dies = 250,
+            Mutant::RevivalByNumber => {
+                (self.doubled, self.fails, self.purged) = (800, 300, 80);
+                (self.restarts, self.of_failed, self.retries, self.coordinator_dies) = (60, 1000, 0, 0);
+            }
+            Mutant::OtherRounds => (self.doubled, self.restarts) = (150, 60),
+            Mutant::SecondItems => (self.master_dies, self.doubled, self.fails) = (250, 150, 0),
+            Mutant::SameVersion => self.coordinator_dies = 250,
+            Mutant::ClosedForgotten => (self.restarts, self.other_orders) = (40, 100),
+            Mutant::OrderTwice => (self.coordinator_dies, self.doubled, self.restarts) = (250, 300, 60),
             Mutant::StateBeforeRevival => {
                 (self.coordinator_dies, self.fails, self.restarts, self.retries) = (250, 200, 60, 0);
             }

@@ -42,8 +42,12 @@ pub(super) struct Truth {
     judged: HashSet<Uuid>,
     /// Jobs of which steps were restarted alone: later ones stay done.
     pub(super) loose: HashSet<String>,
-    /// Jobs that somebody wanted to do again.
-    pub(super) restarted: HashSet<String>,
+    /// Jobs that somebody wanted to do again, and how often.
+    restarted: HashMap<String, usize>,
+    /// Rounds of which a task was begun or removed.
+    touched: HashSet<Uuid>,
+    /// The rounds of each step of a job.
+    rounds: HashMap<(String, String), HashSet<Uuid>>,
     /// Jobs whose time was over.
     timed_out: HashSet<String>,
     /// Rounds that are one and the same to a mutant.
@@ -58,6 +62,21 @@ impl Truth {
         let inputs = task.inputs.as_ref().map(|inputs| inputs.as_str().to_owned());
         let round = self.begun.entry(task.round).or_insert((inputs, 0));
         round.1 = round.1.max(task.index + 1);
+    }
+
+    /// Something happens to a task.
+    pub(super) fn touches(&mut self, task: &Membership) {
+        self.touched.insert(task.round);
+    }
+
+    /// Somebody wants a job to be done again.
+    pub(super) fn restarts(&mut self, job: &str) {
+        *self.restarted.entry(job.to_owned()).or_default() += 1;
+    }
+
+    /// A later job may have its id.
+    pub(super) fn forgets(&mut self, job: &str) {
+        self.rounds.retain(|(of, _), _| of != job);
     }
 
     /// An execution came to a good end.
@@ -77,7 +96,8 @@ impl Truth {
     /// Holds a stored job against what happened.
     pub(super) fn judge(&mut self, record: &Record) -> Result<(), Fault> {
         let view = View::of(record).map_err(Fault::Wrong)?;
-        if self.timed_out.contains(&view.id) && !self.restarted.contains(&view.id) && view.state != JobState::Failed {
+        if self.timed_out.contains(&view.id) && !self.restarted.contains_key(&view.id) && view.state != JobState::Failed
+        {
             return Err(Fault::Wrong(format!("job {} failed by its timeout, and is {:?}", view.id, view.state)));
         }
         if view.state == JobState::Failed && view.error.as_deref() == Some("timeout") {
@@ -91,6 +111,12 @@ impl Truth {
             if tasks.done + tasks.failed > tasks.known {
                 return Err(Fault::Wrong(format!("{}: {tasks:?}", step.name)));
             }
+            if let Some(round) = step.round {
+                self.is_begun_as_often(&view.id, &step.name, round)?;
+                if step.state == StepState::Running && !self.is_touched(round) {
+                    return Err(Fault::Wrong(format!("{} runs, and no task of it has begun", step.name)));
+                }
+            }
             if matches!(step.state, StepState::Waiting | StepState::Running | StepState::Done) {
                 self.is_fresh(&view, place)?;
             }
@@ -100,6 +126,22 @@ impl Truth {
             }
         }
         Ok(())
+    }
+
+    /// A step begins once, and once more each time that somebody wants that.
+    fn is_begun_as_often(&mut self, job: &str, step: &str, round: Uuid) -> Result<(), Fault> {
+        let rounds = self.rounds.entry((job.to_owned(), step.to_owned())).or_default();
+        let (is_new, begun) = (rounds.insert(round), rounds.len());
+        let restarted = self.restarted.get(job).copied().unwrap_or(0);
+        if is_new && begun > restarted + 1 {
+            return Err(Fault::Wrong(format!("{job}: step {step} began {begun} times, restarted {restarted} times")));
+        }
+        Ok(())
+    }
+
+    fn is_touched(&self, round: Uuid) -> bool {
+        let is_same = |touched: &Uuid| self.canonical(*touched) == self.canonical(round);
+        self.touched.contains(&round) || !self.same.is_empty() && self.touched.iter().any(is_same)
     }
 
     /// What a step needs is done, and is what it was begun with.
@@ -145,6 +187,15 @@ impl Truth {
             match step.result.as_ref().map(|result| serde_json::from_str::<Value>(result.as_str())) {
                 Some(Ok(result)) => {
                     let execution = result["execution"].as_str().and_then(|id| id.parse().ok()).unwrap_or_default();
+                    let first = self.done.get(&(round, (round, 0)));
+                    if !first.is_some_and(|executions| executions.contains(&execution)) {
+                        return early("its first task is not done in this round".to_owned());
+                    }
+                    let most = 1 + self.most_of(round, execution);
+                    if tasks.known > most {
+                        let known = tasks.known;
+                        return Err(Fault::Wrong(format!("step {}: {known} tasks, where {most} may be", step.name)));
+                    }
                     self.missing_of(round, execution)
                 }
                 _ => return early("its first task is not done".to_owned()),
@@ -159,6 +210,15 @@ impl Truth {
     fn missing_of(&self, round: Uuid, execution: Uuid) -> u64 {
         let submitted = self.submitted.get(&execution).copied().unwrap_or(0);
         (0..submitted).map(|index| self.missing(round, (execution, index))).sum()
+    }
+
+    /// How many tasks come of what an execution submitted, if of each the execution counts that submitted most.
+    fn most_of(&self, round: Uuid, execution: Uuid) -> u64 {
+        let most = |index| {
+            let executions = self.done.get(&(round, (execution, index))).into_iter().flatten();
+            1 + executions.map(|execution| self.most_of(round, *execution)).max().unwrap_or(0)
+        };
+        (0..self.submitted.get(&execution).copied().unwrap_or(0)).map(most).sum()
     }
 
     /// A task counts as one at most: if it failed, what an execution of it submitted that was never stored is of no one.

@@ -26,6 +26,11 @@ use super::{
 /// Events after all is well again.
 const PATIENCE: u64 = 20_000;
 
+/// The id of a job. All of it but the last letter names it, too.
+fn id_of(job: u64) -> String {
+    format!("job{job}x")
+}
+
 /// A task that waits.
 #[derive(Clone, Debug)]
 pub(super) struct Task {
@@ -47,6 +52,8 @@ impl Task {
 #[derive(Clone, Debug)]
 pub(super) struct Stored {
     pub(super) epoch: u64,
+    /// Of its changes the ledger says that this is the latest.
+    pub(super) version: u64,
     pub(super) record: Record,
 }
 
@@ -80,6 +87,8 @@ pub(super) struct World {
     pub(super) epoch: u64,
     /// Entries that this coordinator was told.
     pub(super) given: HashSet<EntryId>,
+    /// What it asked which jobs there are, and what was found, that it has not heard yet.
+    pub(super) found: Vec<(EntryId, Vec<Record>)>,
     pub(super) memory: Memory,
     /// What a round is begun with.
     pub(super) labels: HashMap<Uuid, String>,
@@ -113,6 +122,7 @@ impl World {
             ledger,
             epoch: 1,
             given: HashSet::new(),
+            found: Vec::new(),
             memory: Memory::default(),
             labels: HashMap::new(),
             truth: Truth::default(),
@@ -164,7 +174,7 @@ impl World {
             let key = if self.rng.chance(500) { 0 } else { job };
             let payload = JsonText::parse(&format!("{{\"key\":{key}}}")).expect("JSON");
             let priority = self.rng.between(0, 2) as i32;
-            let (pipeline, id) = ("p".to_owned(), format!("job{job}"));
+            let (pipeline, id) = ("p".to_owned(), id_of(job));
             self.order(Wanted::Start { pipeline, id, payload, priority, scheduled: false });
         }
         for _ in 0..self.settings.faults {
@@ -193,7 +203,7 @@ impl World {
             self.purge();
         }
         if self.rng.chance(300) {
-            self.arrive();
+            self.arrive()?;
         }
         let (restarts, cancels, others) = (self.settings.restarts, self.settings.cancels, self.settings.other_orders);
         if self.rng.chance(restarts) {
@@ -201,6 +211,7 @@ impl World {
         }
         if self.rng.chance(cancels) {
             let job = self.job();
+            let job = self.name(job);
             self.order(Wanted::Cancel { job });
         }
         if self.rng.chance(others) {
@@ -228,12 +239,13 @@ impl World {
     fn calm_down(&mut self) -> Result<bool, Fault> {
         self.now.0 += 100;
         let is_due = self.ledger.next_deadline().is_some_and(|at| at <= self.now);
-        if is_due || self.entries.iter().any(|entry| !self.given.contains(&entry.id)) {
+        let is_told = self.entries.iter().all(|entry| self.given.contains(&entry.id));
+        if is_due || !is_told || !self.found.is_empty() {
             self.coordinate()?;
         } else if let Some(place) = self.runnable().first() {
             self.run(*place);
         } else if !self.strays.is_empty() {
-            self.arrive();
+            self.arrive()?;
         } else if let Some(place) = self.known_dead_letter() {
             let task = self.dead.swap_remove(place);
             self.tasks.push(task);
@@ -276,7 +288,11 @@ impl World {
         }
         // One of them may have to wait for another's end: for its key.
         let place = self.rng.between(0, wanted.len() as u64 - 1) as usize;
-        self.order(wanted.swap_remove(place));
+        let wanted = wanted.swap_remove(place);
+        if let Wanted::Restart { job, .. } = &wanted {
+            self.truth.restarts(job);
+        }
+        self.order(wanted);
         true
     }
 
@@ -285,16 +301,17 @@ impl World {
     }
 
     /// Something of a coordinator that died arrives.
-    fn arrive(&mut self) {
+    fn arrive(&mut self) -> Result<(), Fault> {
         if self.strays.is_empty() {
-            return;
+            return Ok(());
         }
         match self.strays.remove(0) {
             Stray::Task(task) => self.tasks.push(*task),
             // It stands behind the mark that its successor has set where it began to read: those before it count.
             Stray::State(epoch, _) if epoch < self.epoch && self.mutant != Some(Mutant::LateStates) => {}
-            Stray::State(epoch, record) => self.store_state(epoch, *record),
+            Stray::State(epoch, record) => self.store_state(epoch, *record)?,
         }
+        Ok(())
     }
 
     /// A person puts a dead letter back to work.
@@ -305,25 +322,32 @@ impl World {
     }
 
     fn job(&mut self) -> String {
-        format!("job{}", self.rng.between(0, self.settings.jobs - 1))
+        id_of(self.rng.between(0, self.settings.jobs - 1))
+    }
+
+    /// As an order names a job: by the beginning of its id, or all of it.
+    fn name(&mut self, job: String) -> String {
+        if self.rng.chance(300) { job[..job.len() - 1].to_owned() } else { job }
     }
 
     fn restart(&mut self) {
         let job = self.job();
         let count = self.settings.pipeline.steps.len() as u64;
-        let (only, failed) = (self.rng.chance(100), self.rng.chance(300));
+        let (only, failed) = (self.rng.chance(100), self.rng.chance(self.settings.of_failed));
         let is_named = self.rng.chance(700) && !failed;
         let steps = if is_named { vec![format!("s{}", self.rng.between(0, count - 1))] } else { Vec::new() };
         if only {
             self.truth.loose.insert(job.clone());
         }
         let (even_if_wiped, redefine) = (self.rng.chance(200), self.rng.chance(200));
-        self.truth.restarted.insert(job.clone());
+        self.truth.restarts(&job);
+        let job = self.name(job);
         self.order(Wanted::Restart { job, steps, only, failed, redefine, even_if_wiped });
     }
 
     fn other_order(&mut self) {
         let job = self.job();
+        let job = self.name(job);
         let what = match self.rng.between(0, 8) {
             0 | 1 => Wanted::Freeze(Scope::Job(job.clone())),
             2 | 3 => Wanted::Resume(Scope::Job(job.clone())),
@@ -359,7 +383,7 @@ impl World {
 
     /// All that was begun has ended as it must.
     fn check_end(&self) -> Result<(), Fault> {
-        for job in (0..self.settings.jobs).map(|job| format!("job{job}")) {
+        for job in (0..self.settings.jobs).map(id_of) {
             if self.forgotten.contains(&job) {
                 continue;
             }

@@ -7,8 +7,9 @@ use asynctask::{
     jobs::{
         entry::{Entry, How, What},
         entry_list,
+        member_set::MemberSet,
         order::{Order, Wanted},
-        record::{Advance, EntryId, Frozen, FrozenJob, JobFilter, JobState, Record, StoredEntry},
+        record::{Advance, EntryId, Frozen, FrozenJob, JobFilter, JobState, Record, Revived, StoredEntry},
     },
     json_text::JsonText,
     membership::{Membership, ledger_queue},
@@ -869,10 +870,10 @@ pub fn dead_letters_of_a_round_are_revived<T: Tenant>(tenant: &T) {
     for delivery in party.deliveries(4) {
         party.settle_now(delivery.handle, Settlement::Dead(failure("no")));
     }
-    assert_eq!(
-        party.advanced(Advance { serial: 3, revived: vec![(round(1), 2), (round(7), 0)], ..Advance::default() }),
-        2
-    );
+    let failed = [(round(1), 0), (round(1_000_001), 1)].into_iter().collect();
+    let none = Revived { round: round(7), failed: MemberSet::default() };
+    let revived = vec![Revived { round: round(1), failed }, none];
+    assert_eq!(party.advanced(Advance { serial: 3, revived, ..Advance::default() }), 2);
     let mut back = party.deliveries(2);
     back.sort_by(|a, b| a.task.id.cmp(&b.task.id));
     assert_eq!(ids(&back), ["a", "b"]);
@@ -887,13 +888,16 @@ pub fn dead_letters_of_a_round_are_revived<T: Tenant>(tenant: &T) {
 pub fn a_dead_letter_that_is_removed_is_told_or_missed<T: Tenant>(tenant: &T) {
     let work = tenant.queue("foo");
     let mut party = coordinator(tenant, 0);
-    party.credit(0, 3);
-    party.submit(vec![first(&work, "a", "j", 1), item(&work, "b", "j", 1, 1), task(&work, "free")]);
-    for delivery in party.deliveries(3) {
+    party.credit(0, 4);
+    // One of them twice: so there are as many as members that failed, when that of another one is gone.
+    let twice = ["a", "a again"].map(|id| first(&work, id, "j", 1));
+    let others = [item(&work, "b", "j", 1, 1), task(&work, "free")];
+    party.submit(twice.into_iter().chain(others).collect());
+    for delivery in party.deliveries(4) {
         party.settle_now(delivery.handle, Settlement::Dead(failure("no")));
     }
-    party.entries(2);
-    let remove = |letter: &DeadLetter| if letter.id == "a" { Visit::Keep } else { Visit::Remove };
+    party.entries(3);
+    let remove = |letter: &DeadLetter| if letter.id.starts_with('a') { Visit::Keep } else { Visit::Remove };
     assert_eq!(party.walk(&work, remove).removed, 2);
     if T::TELLS_OF_GONE {
         let told = parsed(&party.entries(1));
@@ -906,7 +910,8 @@ pub fn a_dead_letter_that_is_removed_is_told_or_missed<T: Tenant>(tenant: &T) {
         assert_eq!((end.member.index, &end.how), (1, &gone));
         return;
     }
-    let (revived, revived_from) = (vec![(round(1), 2)], vec![work]);
+    let failed = [(round(1), 0), (round(1_000_001), 1)].into_iter().collect();
+    let (revived, revived_from) = (vec![Revived { round: round(1), failed }], vec![work]);
     let (_, result) =
         party.advance(Advance { records: vec![record("j", 1, &[1])], revived, revived_from, ..Advance::default() });
     assert!(matches!(result, Err(Error::NotRevived { round: of, found: 1, known: 2 }) if of == round(1)), "{result:?}");

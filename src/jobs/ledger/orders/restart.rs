@@ -19,7 +19,7 @@ use crate::{
             view::{StepState, Wiped},
         },
         order::Answer,
-        record::JobState,
+        record::{JobState, Revived},
     },
     suggest::nearest,
 };
@@ -86,8 +86,8 @@ impl Ledger {
             return Err(refused_of(job, &format!("cannot go on: its key is held by job {holder}"), Some(hint)));
         }
         *job = next;
-        for round in gone {
-            out.supersede(Some(round));
+        for (round, step) in gone {
+            out.supersede(Some(round), [&step.queue, &step.each]);
         }
         Ok(job.do_again(again, wish.failed, &self.missing, out))
     }
@@ -109,7 +109,7 @@ impl Job {
         out: &mut Out,
     ) -> Answer {
         if let Some(wipe) = self.wipe.take() {
-            out.supersede(wipe.at.map(|(_, round)| round));
+            self.supersede_wipe(&wipe, out);
         }
         self.wiped = Wiped::No;
         self.waits_for_key = false;
@@ -123,14 +123,13 @@ impl Job {
             // Tasks of which there is no dead letter cannot come back: then all of the step is done again.
             let has_all = failed_alone && step.members.failed > 0 && !step.members.has_gone();
             if let Some(round) = step.round.filter(|round| has_all && !missing.contains(round)) {
-                out.step.advance.revived.push((round, step.members.failed));
+                out.step.advance.revived.push(Revived { round, failed: step.members.take_failed() });
                 out.step.advance.revived_from.extend([definition.queue.clone(), definition.each.clone()]);
-                step.members.forget_failed();
                 step.state = StepState::Running;
                 (step.ended_at, step.error, step.reason) = (None, None, None);
                 is_any_revived = true;
             } else {
-                step.redo(out);
+                step.redo(definition, out);
             }
             step.asked = is_asked;
         }
@@ -260,6 +259,7 @@ mod tests {
         entry::Entry,
         ledger::tests::{Bench, chain, of, text},
         order::{Order, Wanted},
+        record::Revived,
     };
 
     /// The words of the command line: names of steps and flags.
@@ -334,7 +334,9 @@ mod tests {
         let answer = text(&bench.order(restart("--failed")));
         assert_eq!(answer, "job j of p does again what failed and did not begin: steps a, b");
         let last = &bench.last;
-        assert_eq!((&last.revived[..], &last.void[..], last.tasks.len()), (&[(round, 2)][..], &[][..], 0));
+        let failed = [&items[0], &items[2]].into_iter().map(|item| (of(item).feeder, of(item).index)).collect();
+        let revived = Revived { round, failed };
+        assert_eq!((&last.revived[..], &last.void[..], last.tasks.len()), (&[revived][..], &[][..], 0));
         assert_eq!(bench.states("j"), "running a:running b:planned");
         assert_eq!(bench.view("j").steps[0].tasks.done, 2);
         let (end, _) = bench.done_with(&items[0], 0, "");
@@ -405,6 +407,7 @@ mod tests {
         bench.failed(&task);
         bench.order(restart("b"));
         assert_eq!(bench.last.superseded, [of(&task).round]);
+        assert_eq!(bench.last.superseded_from, ["b", "items-b"]);
         let task = bench.take("b");
         bench.order(Wanted::Cancel { job: "j".to_owned() });
         assert_eq!((&bench.last.void[..], bench.last.superseded.len()), (&[of(&task).round][..], 0), "they stay");

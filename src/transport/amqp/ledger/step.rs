@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    jobs::{entry::Entry, record::Record},
+    jobs::{entry::Entry, member_set::MemberSet, record::Record},
     membership::ledger_queue,
     task::Reason,
     transport::{
@@ -140,22 +140,23 @@ impl Storing {
     /// Puts the dead letters of some rounds back to work. Gives their number.
     ///
     /// # Errors
-    /// Of a round there are fewer than its ledger knows: the broker deletes by itself what was kept long enough. Or not all can be
+    /// One of a member that the ledger knows is not there: the broker deletes by itself what was kept long enough. Or not all can be
     /// put back now.
     async fn revive(&self, step: &PendingStep) -> Result<u64, Error> {
         if step.advance.revived.is_empty() {
             return Ok(0);
         }
-        let rounds: BTreeMap<Uuid, u64> = step.advance.revived.iter().map(|(round, _)| (*round, 0)).collect();
-        let found = Arc::new(Mutex::new(rounds));
+        let missing = step.advance.revived.iter().map(|back| (back.round, back.failed.clone()));
+        let missing: Arc<Mutex<BTreeMap<Uuid, MemberSet>>> = Arc::new(Mutex::new(missing.collect()));
         let mut revived = 0;
         for queue in &step.dead {
-            let found = Arc::clone(&found);
+            let missing = Arc::clone(&missing);
             let visit = Box::new(move |letter: &DeadLetter| {
                 let Some(membership) = &letter.membership else { return Visit::Keep };
-                let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
-                let Some(count) = found.get_mut(&membership.round) else { return Visit::Keep };
-                *count += 1;
+                let mut missing = missing.lock().unwrap_or_else(PoisonError::into_inner);
+                let Some(members) = missing.get_mut(&membership.round) else { return Visit::Keep };
+                // A member may have two, and one may come back of which the ledger is not told yet.
+                members.remove(membership.feeder, membership.index);
                 Visit::Retry { body: None }
             });
             let (progress, now) = (Progress::default(), self.clock.now().wall);
@@ -170,11 +171,11 @@ impl Storing {
                 }
             }
         }
-        let found = found.lock().unwrap_or_else(PoisonError::into_inner);
-        for (round, known) in &step.advance.revived {
-            let found = found.get(round).copied().unwrap_or(0);
-            if found < *known {
-                return Err(Error::NotRevived { round: *round, found, known: *known });
+        let missing = missing.lock().unwrap_or_else(PoisonError::into_inner);
+        for back in &step.advance.revived {
+            let (known, missing) = (back.failed.count(), missing.get(&back.round).map_or(0, MemberSet::count));
+            if missing > 0 {
+                return Err(Error::NotRevived { round: back.round, found: known - missing, known });
             }
         }
         Ok(revived)

@@ -62,8 +62,8 @@ pub(crate) fn store(
         submit::insert(transaction, ids, now, task)?;
     }
     let mut revived = 0;
-    for (round, _) in &advance.revived {
-        revived += coming_back::revive(transaction, now, *round)?;
+    for back in &advance.revived {
+        revived += coming_back::revive(transaction, now, back.round)?;
     }
     for (order, text) in &advance.answers {
         answers::store(transaction, application, order, text, now)?;

@@ -9,18 +9,18 @@ const LONGEST: usize = 1024 * 1024;
 
 /// Numbers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Bits {
+pub(crate) struct Bits {
     bytes: Vec<u8>,
     count: u32,
 }
 
 impl Bits {
-    pub(super) fn has(&self, number: u32) -> bool {
+    pub(crate) fn has(&self, number: u32) -> bool {
         self.bytes.get(number as usize / 8).is_some_and(|byte| byte & mask(number) != 0)
     }
 
     /// Adds a number; whether it was not there.
-    pub(super) fn add(&mut self, number: u32) -> bool {
+    pub(crate) fn add(&mut self, number: u32) -> bool {
         let is_new = !self.has(number);
         if is_new {
             let place = number as usize / 8;
@@ -34,7 +34,7 @@ impl Bits {
     }
 
     /// Takes a number away; whether it was there.
-    pub(super) fn remove(&mut self, number: u32) -> bool {
+    pub(crate) fn remove(&mut self, number: u32) -> bool {
         let was = self.has(number);
         if was {
             self.bytes[number as usize / 8] &= !mask(number);
@@ -44,22 +44,22 @@ impl Bits {
     }
 
     /// How many there are.
-    pub(super) const fn count(&self) -> u32 {
+    pub(crate) const fn count(&self) -> u32 {
         self.count
     }
 
-    pub(super) const fn is_empty(&self) -> bool {
+    pub(crate) const fn is_empty(&self) -> bool {
         self.count == 0
     }
 
     /// One more than the highest.
-    pub(super) fn end(&self) -> u32 {
+    pub(crate) fn end(&self) -> u32 {
         let last = self.bytes.iter().rposition(|byte| *byte != 0);
         last.map_or(0, |last| last as u32 * 8 + 8 - self.bytes[last].leading_zeros())
     }
 
     /// All of them, lowest first.
-    pub(super) fn iter(&self) -> impl Iterator<Item = u32> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = u32> {
         (0..self.bytes.len() as u32 * 8).filter(|number| self.has(*number))
     }
 }
