@@ -36,7 +36,6 @@ impl Tenant for Amqp {
     const RETURNS_UNCOUNTED: bool = false;
     const LOSES_SESSIONS: bool = true;
     const TELLS_OF_GONE: bool = false;
-    const LOOKS_AT_JOBS: bool = false;
     /// What RabbitMQ takes from version 4 on, if its settings do not say otherwise.
     const LONGEST_BODY: usize = 16 << 20;
 

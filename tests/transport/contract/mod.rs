@@ -48,12 +48,9 @@ pub trait Tenant: Sized {
     /// It can lose its session and build another one.
     const LOSES_SESSIONS: bool = false;
 
-    /// The ledger is told of each dead letter of a job that goes. Else a step that is to put it back is refused.
+    /// The ledger is told of each dead letter of a job that goes, or goes back to work. Else a step that is to put one back that is gone is
+    /// refused.
     const TELLS_OF_GONE: bool = true;
-
-    /// A task that wipes waits until nothing of its job is in a hand, and a dead letter of a job is put back to work only where that
-    /// does something good, which its ledger is told of.
-    const LOOKS_AT_JOBS: bool = true;
 
     /// The longest body that it surely takes, in bytes: more than any task of ours has.
     const LONGEST_BODY: usize = 17 << 20;

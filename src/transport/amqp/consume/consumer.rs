@@ -25,6 +25,7 @@ use crate::{
             broker_error::Fault,
             connect::channel::short,
             queues::foreign_queues::{ForeignQueues, QueueTraits},
+            stopped::wipes::Hands,
         },
     },
 };
@@ -51,6 +52,7 @@ pub(crate) struct Unjudged {
     pub(crate) redelivered: bool,
     pub(crate) properties: Box<BasicProperties>,
     pub(crate) body: Vec<u8>,
+    pub(crate) hands: Hands,
 }
 
 /// A delivery that waits for credit.
@@ -104,6 +106,8 @@ pub(crate) struct ConsumedQueue {
     pub(crate) accepted: u32,
     pub(crate) held: VecDeque<HeldDelivery>,
     pub(crate) unjudged: Vec<Unjudged>,
+    /// Tasks that wipe, while masters are asked what they have in hand.
+    pub(crate) wipes: Vec<Unjudged>,
     /// Tags of what is on its way aside, because its job is frozen.
     pub(crate) freezing: BTreeSet<u64>,
     /// The last part of a delay, too short for the ladder, is waited out here.
@@ -152,6 +156,7 @@ impl ConsumedQueue {
             accepted: 0,
             held: VecDeque::new(),
             unjudged: Vec::new(),
+            wipes: Vec::new(),
             freezing: BTreeSet::new(),
             nearly_due: Vec::new(),
             accepting: Vec::new(),
@@ -315,7 +320,7 @@ impl ConsumedQueue {
         let early = self.nearly_due.drain(..).map(|(_, held)| held);
         let (copied, back): (Vec<HeldDelivery>, Vec<HeldDelivery>) =
             self.held.drain(..).chain(early).partition(|held| held.task.deliveries >= COPY_FROM_DELIVERIES);
-        let unjudged = self.unjudged.drain(..).map(|message| message.tag);
+        let unjudged = self.unjudged.drain(..).chain(self.wipes.drain(..)).map(|message| message.tag);
         self.to_requeue.extend(back.into_iter().map(|held| held.tag).chain(unjudged).map(|tag| (tag, None)));
         self.republishing += copied.len() as u32;
         copied

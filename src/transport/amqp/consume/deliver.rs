@@ -18,7 +18,10 @@ use crate::{
             },
             queues::{delay_queues, own_queue::OwnQueue},
             session::up::{OpenDelivery, Up},
-            stopped::known::Fate,
+            stopped::{
+                known::Fate,
+                wipes::{Hands, PUT_OFF},
+            },
         },
         attached::DeliveryState,
         identity,
@@ -42,7 +45,7 @@ impl Up {
             }
             consumed.ackers.insert(tag, message.acker);
             let (redelivered, properties) = (message.redelivered, Box::new(message.properties));
-            came.push(Unjudged { tag, redelivered, properties, body: message.data });
+            came.push(Unjudged { tag, redelivered, properties, body: message.data, hands: Hands::Unknown });
         }
         self.judge(queue, came);
     }
@@ -52,19 +55,28 @@ impl Up {
         let now = self.shared.now();
         let is_celery = self.queues[queue].setup.protocol.is_celery();
         let mut passed = Vec::new();
-        for Unjudged { tag, redelivered, properties, body } in messages {
+        for Unjudged { tag, redelivered, properties, body, hands } in messages {
             let mut read = if is_celery {
                 celery::read(&properties, body, redelivered)
             } else {
                 properties::read(&properties, body)
             };
             let fate = read.task.membership.as_deref().map_or(Fate::Worked, |place| self.fate(place));
-            let consumed = &mut self.queues[queue];
             if fate == Fate::Unknown {
                 let body = read.task.body;
-                consumed.unjudged.push(Unjudged { tag, redelivered, properties, body });
+                self.queues[queue].unjudged.push(Unjudged { tag, redelivered, properties, body, hands });
                 continue;
             }
+            let is_due = || read.remaining(now.wall).and_then(delay_queues::next_step).is_none();
+            if let Some(place) = read.task.membership.as_deref().filter(|place| place.wipe)
+                && (fate, hands) == (Fate::Worked, Hands::Unknown)
+                && is_due()
+            {
+                let (place, body) = (place.clone(), read.task.body);
+                self.ask_hands(queue, Unjudged { tag, redelivered, properties, body, hands }, &place);
+                continue;
+            }
+            let consumed = &mut self.queues[queue];
             read.task.due_at = Some(read.due_at(now.wall));
             if !redelivered {
                 // A count of the broker's that a producer copied from another message: this one comes for the first time.
@@ -73,8 +85,8 @@ impl Up {
             if redelivered {
                 self.shared.in_transit.borrow_mut().came_back();
             }
-            let first_delay = read.not_before.filter(|_| read.is_new_delay);
-            if read.not_before.is_some() && first_delay.is_none() {
+            let new_delay = read.not_before.filter(|_| read.is_new_delay);
+            if read.not_before.is_some() && new_delay.is_none() {
                 self.shared.in_transit.borrow_mut().returned(&consumed.setup.name);
             }
             if fate == Fate::Void {
@@ -82,9 +94,12 @@ impl Up {
                 continue;
             }
             consumed.window.live_came();
-            let left = read.remaining(now.wall);
+            // What it wipes may still be written.
+            let put_off = (hands == Hands::Busy).then(|| now.wall.plus(PUT_OFF));
+            let first_delay = put_off.or(new_delay);
+            let left = put_off.map(|_| PUT_OFF).or_else(|| read.remaining(now.wall));
             let step = left.and_then(delay_queues::next_step);
-            let bound = read.left.and(left);
+            let bound = put_off.map_or_else(|| read.left.and(left), |_| left);
             // One that carries a count came again, too: another node has put it to the tail.
             let again = redelivered || read.carried > 0;
             let is_known_nowhere = !(again && read.named);

@@ -3,6 +3,7 @@
 
 pub(super) mod ack_transaction;
 pub(super) mod count;
+pub(super) mod hindrances;
 pub(super) mod requeue;
 pub(super) mod sweep;
 pub(super) mod sweep_schedule;

@@ -1,4 +1,4 @@
-//! Putting dead letters back to work and removing them, a window at a time: stored first, removed after.
+//! Putting dead letters back to work and removing them, a window at a time: stored first, removed after. What stays is given back.
 //!
 //! They are acknowledged in a transaction of the channel, from which a quorum queue gets all of them as one command. Of
 //! more than 32 acknowledgements that it gets one by one it forgets those that it has not got to when the channel is
@@ -6,10 +6,16 @@
 
 use std::rc::Rc;
 
-use super::{ack_transaction, walk::Walk, walk_progress::WalkError};
-use crate::transport::amqp::publish::{
-    bulk_results::{BulkResults, MessageState},
-    outbox::CLIENT_SENDS,
+use lapin::Connection;
+
+use super::{ack_transaction, count, walk::Walk, walk_progress::WalkError};
+use crate::transport::amqp::{
+    broker_error::{Fault, answer},
+    publish::{
+        bulk_results::{BulkResults, MessageState},
+        outbox::CLIENT_SENDS,
+    },
+    queues::counter::Counter,
 };
 
 impl Walk<'_> {
@@ -41,5 +47,21 @@ impl Walk<'_> {
         self.walked.removed += removals.len() as u64;
         self.progress.set(self.walked);
         stored
+    }
+
+    /// Closes the channels in order, and waits until what was held is there, so that whoever looks next sees it: in the end
+    /// as many as are left of all.
+    pub(super) async fn give_back(&mut self, connection: &Connection, left: Option<u64>) -> Result<(), Fault> {
+        let fault = |error: lapin::Error| Fault::of(&error);
+        let mut counter = Counter::new(connection);
+        let held = std::mem::take(&mut self.held);
+        let count = held.len();
+        for (number, (channel, kept)) in held.into_iter().enumerate() {
+            let before = counter.ready(&self.queue.name).await?.unwrap_or(0);
+            answer(channel.close(200, "done".into())).await.map_err(fault)?;
+            let expected = left.filter(|_| number + 1 == count).unwrap_or(before + kept);
+            count::came_back(&mut counter, &self.queue.name, expected).await?;
+        }
+        Ok(())
     }
 }

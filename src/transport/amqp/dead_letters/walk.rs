@@ -1,5 +1,5 @@
 //! Visiting dead letters, and putting some of them back to work. Of a queue that several work queues dead-letter to, only those
-//! that came from the one in question.
+//! that came from the one in question; of those of jobs, only those of which something would come (`hindrances`).
 //!
 //! They are taken in steps, each by a consumer on a channel of its own. Those that stay are held, as delivery tags
 //! alone, until the end of the walk, and given back by closing the channels one after the other: that is the one way
@@ -31,6 +31,7 @@ use tokio::time::timeout;
 
 use super::{
     ack_transaction, count,
+    hindrances::Hindrances,
     visited::VisitedLetters,
     walk_progress::{Progress, WalkError},
 };
@@ -78,14 +79,14 @@ const TAG: &str = "dead-letters";
 pub(crate) async fn walk(
     outbox: &Outbox,
     queue: &DeadQueue,
-    mut visit: Visitor,
+    (mut visit, mut jobs): (Visitor, Option<Hindrances>),
     now: Timestamp,
     progress: &Progress,
 ) -> Result<Walked, WalkError> {
     let mut all = Walked::default();
     for name in count::names(queue) {
         let queue = DeadQueue { name, ..queue.clone() };
-        let (walked, wants_more) = walk_one(outbox, &queue, &mut visit, now, progress).await?;
+        let (walked, wants_more) = walk_one(outbox, &queue, (&mut visit, jobs.as_mut()), now, progress).await?;
         all = all.and(walked);
         if !wants_more {
             break;
@@ -99,7 +100,7 @@ pub(crate) async fn walk(
 async fn walk_one(
     outbox: &Outbox,
     queue: &DeadQueue,
-    visit: &mut Visitor,
+    (visit, jobs): (&mut Visitor, Option<&mut Hindrances>),
     now: Timestamp,
     progress: &Progress,
 ) -> Result<(Walked, bool), WalkError> {
@@ -116,6 +117,7 @@ async fn walk_one(
         outbox,
         queue,
         visit,
+        jobs,
         now,
         progress,
         ready,
@@ -156,8 +158,10 @@ enum End {
 
 pub(crate) struct Walk<'a> {
     pub(crate) outbox: &'a Outbox,
-    queue: &'a DeadQueue,
+    pub(crate) queue: &'a DeadQueue,
     visit: &'a mut Visitor,
+    /// Asked about dead letters of jobs that are to go back to work, if anybody is.
+    pub(crate) jobs: Option<&'a mut Hindrances>,
     now: Timestamp,
     pub(crate) progress: &'a Progress,
     /// Dead letters at the beginning. What dies while we walk is behind them, and not visited.
@@ -333,6 +337,11 @@ impl Walk<'_> {
         };
         self.stalls = 0;
         self.seen(&message);
+        if self.is_left(&letter, &verdict).await.map_err(WalkError::Unstored)? {
+            self.walked.left += 1;
+            self.kept.add(&letter);
+            return Ok(self.stay());
+        }
         match verdict {
             Visit::Keep | Visit::Wait(_) => {
                 self.kept.add(&letter);
@@ -372,22 +381,6 @@ impl Walk<'_> {
             *kept += 1;
         }
         Judged::Going
-    }
-
-    /// Closes the channels in order, and waits until what was held is there, so that whoever looks next sees it: in the end
-    /// as many as are left of all.
-    async fn give_back(&mut self, connection: &Connection, left: Option<u64>) -> Result<(), Fault> {
-        let fault = |error: lapin::Error| Fault::of(&error);
-        let mut counter = Counter::new(connection);
-        let held = std::mem::take(&mut self.held);
-        let count = held.len();
-        for (number, (channel, kept)) in held.into_iter().enumerate() {
-            let before = counter.ready(&self.queue.name).await?.unwrap_or(0);
-            answer(channel.close(200, "done".into())).await.map_err(fault)?;
-            let expected = left.filter(|_| number + 1 == count).unwrap_or(before + kept);
-            count::came_back(&mut counter, &self.queue.name, expected).await?;
-        }
-        Ok(())
     }
 }
 

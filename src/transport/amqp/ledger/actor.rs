@@ -76,8 +76,10 @@ impl Actor {
         });
         let tasks = tasks.collect();
         let dead = self.dead_queues(&advance.revived_from);
+        let mut superseded = self.dead_queues(&advance.superseded_from);
+        superseded.retain(|dead| advance.superseded_from.contains(&dead.queue));
         // Dropped, it is answered.
-        let step = PendingStep::new(advance, tasks, dead, self.shared.events.clone());
+        let step = PendingStep::new(advance, tasks, (dead, superseded), self.shared.events.clone());
         let is_held = self.ledger_held.get();
         if let Some(ledger) = self.state.up().and_then(|up| up.ledger.as_ref()).filter(|_| is_held) {
             let _ = ledger.send(LedgerRequest::Step(Box::new(step)));

@@ -4,30 +4,19 @@
 //! entries, then the jobs, then where the tasks of those may be, misses nothing that was on its way from one to the next. What a coordinator
 //! had in its hands when it died comes back to its queue a moment later: so whatever would mean an end is looked at twice.
 
-use std::{cell::RefCell, collections::BTreeSet, rc::Rc, time::Duration};
+use std::{cell::RefCell, collections::BTreeSet, rc::Rc};
 
 use uuid::Uuid;
 
-use super::{
-    asking::{Asking, ReplyQueue},
-    names::{Announcement, HandsAsked},
-    store,
-    stored::StoredJob,
-};
+use super::{asking::Asking, hands, stored::StoredJob};
 use crate::{
     jobs::record::{JobFilter, Record},
     membership::ledger_queue,
     transport::{
         DeadQueue, Error,
-        amqp::{
-            broker_error::Fault,
-            queues::{counter::Counter, counts::DepthCounter, in_transit::InTransit},
-        },
+        amqp::queues::{counter::Counter, counts::DepthCounter, in_transit::InTransit},
     },
 };
-
-/// Masters that work say within this time what they have in hand. One that is stopped is not heard.
-const HEARD: Duration = Duration::from_secs(1);
 
 /// What is left.
 #[derive(Debug, Default)]
@@ -68,7 +57,12 @@ impl JobsSurvey {
             }
         }
         let rounds: BTreeSet<Uuid> = unseen.iter().flat_map(|job| &job.record.rounds).copied().collect();
-        let in_hand = if rounds.is_empty() { BTreeSet::new() } else { self.in_hand(&rounds).await? };
+        let Asking { outbox, application, address, .. } = &self.asking;
+        let in_hand = match rounds.is_empty() {
+            true => Ok(BTreeSet::new()),
+            false => hands::of_rounds(outbox, application, &rounds).await,
+        };
+        let in_hand = in_hand.map_err(|fault| address.fault(&ledger_queue(application), fault))?;
         let (worked, stranded): (Vec<_>, Vec<_>) =
             unseen.into_iter().partition(|job| job.record.rounds.iter().any(|round| in_hand.contains(round)));
         some |= !worked.is_empty();
@@ -106,27 +100,5 @@ impl JobsSurvey {
         let session = &self.asking.outbox.session;
         let depths = self.depth_counter.depths(session, &self.in_transit, &queues, false).await?;
         Ok(depths.iter().any(|depth| depth.unknown || depth.ready + depth.delayed > 0))
-    }
-
-    /// Those of some rounds of which a master has tasks in hand.
-    async fn in_hand(&self, rounds: &BTreeSet<Uuid>) -> Result<BTreeSet<Uuid>, Error> {
-        let Asking { outbox, application, address, .. } = &self.asking;
-        let opened = ReplyQueue::open(&outbox.session.reader()).await;
-        let mut replies = opened.map_err(|error| address.fault(&ledger_queue(application), Fault::of(&error)))?;
-        let id = Uuid::now_v7().to_string();
-        let hands = Some(HandsAsked { reply_to: replies.name.clone(), correlation_id: id.clone() });
-        store::announce(outbox, application, &Announcement { hands, ..Announcement::default() }).await;
-        let mut found = BTreeSet::new();
-        let limit = tokio::time::sleep(HEARD);
-        tokio::pin!(limit);
-        while !found.is_superset(rounds) {
-            tokio::select! {
-                Some(answer) = replies.next(&id) => {
-                    found.extend(serde_json::from_slice::<Vec<Uuid>>(&answer).unwrap_or_default());
-                }
-                () = &mut limit => break,
-            }
-        }
-        Ok(found)
     }
 }

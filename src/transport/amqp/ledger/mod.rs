@@ -24,10 +24,11 @@
 
 pub(super) mod actor;
 mod answers;
-mod asking;
+pub(super) mod asking;
 mod backlog;
-mod ended;
+pub(super) mod ended;
 mod ended_waiting;
+pub(super) mod hands;
 mod held_entries;
 mod held_jobs;
 mod held_ledger;
@@ -40,4 +41,5 @@ mod queues;
 mod step;
 mod store;
 mod stored;
+pub(super) mod superseded;
 mod taking_in;

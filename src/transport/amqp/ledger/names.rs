@@ -72,6 +72,19 @@ pub(crate) struct Announcement {
     /// Somebody wants to know which rounds have tasks in hand: nothing else is said then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) hands: Option<HandsAsked>,
+    /// Somebody wants to know whether a task of this job is in a hand, but for one that wipes: nothing else is said then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) hands_of: Option<HandsOfJob>,
+}
+
+/// Where each master answers that has tasks of a job in hand, with a JSON list of the ids of their rounds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct HandsOfJob {
+    /// The job.
+    pub(crate) job: String,
+    /// Where, and what the answers are told apart by.
+    #[serde(flatten)]
+    pub(crate) asked: HandsAsked,
 }
 
 /// Where each master that has tasks of jobs in hand sends the ids of their rounds, as a JSON list.

@@ -20,14 +20,21 @@ pub(crate) struct PendingStep {
     pub(crate) advance: Advance,
     /// Where dead letters may lie that go back to work.
     pub(crate) dead: Vec<DeadQueue>,
+    /// Where those may lie that go.
+    pub(crate) superseded: Vec<DeadQueue>,
     pub(crate) tasks: Vec<PendingTask>,
     events: Events,
     is_answered: bool,
 }
 
 impl PendingStep {
-    pub(crate) const fn new(advance: Advance, tasks: Vec<PendingTask>, dead: Vec<DeadQueue>, events: Events) -> Self {
-        Self { advance, dead, tasks, events, is_answered: false }
+    pub(crate) fn new(
+        advance: Advance,
+        tasks: Vec<PendingTask>,
+        (dead, superseded): (Vec<DeadQueue>, Vec<DeadQueue>),
+        events: Events,
+    ) -> Self {
+        Self { advance, dead, superseded, tasks, events, is_answered: false }
     }
 
     pub(crate) fn answer(mut self, revived: u64, result: Result<(), Error>) {

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Each is confirmed before the next. Whoever dies in between leaves entries that come again: those that are counted in what is stored
-//! count for nothing, the others are folded anew, and tasks that nothing stored speaks of are of rounds that nobody knows.
+//! count for nothing, the others are folded anew, and tasks that nothing stored speaks of are of rounds that nobody knows. Dead letters
+//! that have a successor are removed after all that, and nobody waits for it (`superseded`): what stays is put back to work by nobody.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -41,6 +42,7 @@ use crate::{
                 publisher::Publication,
             },
             queues::own_queue::OwnQueue,
+            session::note::SessionNote,
         },
     },
 };
@@ -76,6 +78,11 @@ impl Storing {
         held.acknowledge(obsolete).await?;
         let folded = held.entries.folded(&step.advance.entries);
         held.acknowledge(folded).await?;
+        if !step.superseded.is_empty() {
+            let (rounds, queues) = (step.advance.superseded.clone(), std::mem::take(&mut step.superseded));
+            let note = SessionNote::Superseded { rounds, queues };
+            let _ = self.outbox.notes.send(note.of(self.outbox.session.number));
+        }
         step.answer(revived, Ok(()));
         Ok(())
     }
@@ -160,7 +167,7 @@ impl Storing {
                 Visit::Retry { body: None }
             });
             let (progress, now) = (Progress::default(), self.clock.now().wall);
-            let walk = Box::pin(walk::walk(&self.outbox, queue, visit, now, &progress));
+            let walk = Box::pin(walk::walk(&self.outbox, queue, (visit, None), now, &progress));
             match walk_lock::during(&self.outbox.session.reader(), &queue.name, walk).await {
                 Ok(walked) => revived += walked.retried,
                 Err(error) => {
@@ -245,7 +252,7 @@ impl Storing {
             void: advance.void.clone(),
             frozen: advance.frozen.clone(),
             thawed: advance.thawed.iter().chain(&advance.forgotten).cloned().collect(),
-            hands: None,
+            ..Announcement::default()
         };
         if !announcement.is_empty() {
             let application = held.application.clone();

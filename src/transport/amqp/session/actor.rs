@@ -320,6 +320,13 @@ impl Actor {
             SessionNote::Replied => {}
             SessionNote::Stopped { application, said } => up.heard_stopped(&application, said),
             SessionNote::Fetched => up.fetching.under_way = false,
+            SessionNote::Superseded { rounds, queues } => up.supersede(rounds, queues),
+            SessionNote::SupersededRemoved => up.superseded_removed(),
+            SessionNote::HandsSeen { queue, number, tag, hands } => {
+                if up.channel_of(queue, number).is_some() {
+                    up.hands_seen(queue, tag, hands);
+                }
+            }
             SessionNote::Passed { queue, number, tag } => {
                 if up.channel_of(queue, number).is_some() {
                     up.passed(queue, tag);

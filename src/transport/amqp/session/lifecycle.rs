@@ -20,6 +20,7 @@ use crate::{
         amqp::{
             broker_error::Fault,
             connect::own_connection::DISCONNECT_TIMEOUT,
+            ledger::superseded::Superseded,
             publish::{outbox::Outbox, publisher, replies::Replies, undeliverable::RefusedMessages},
         },
     },
@@ -81,6 +82,7 @@ impl Actor {
             refused_messages: RefusedMessages::default(),
             subscribed: HashSet::new(),
             fetching: Fetching::default(),
+            superseded: Superseded::default(),
             is_client: self.attachment.is_none(),
             since: now,
         }));

@@ -4,16 +4,17 @@ use std::time::Duration;
 
 use lapin::Consumer;
 use tokio::sync::mpsc;
+use uuid::Uuid;
 
 use super::connections::{BuiltSession, OpenedQueue};
 use crate::{
     jobs::record::Record,
     task::Handle,
     transport::{
-        Error,
+        DeadQueue, Error,
         amqp::{
             broker_error::Fault, dead_letters::sweep_schedule::Swept, ledger::names::Announcement,
-            publish::undeliverable::PublishReport,
+            publish::undeliverable::PublishReport, stopped::wipes::Hands,
         },
     },
 };
@@ -60,6 +61,12 @@ pub(crate) enum SessionNote {
     Stopped { application: String, said: Option<Box<Announcement>> },
     /// What was put aside is fetched.
     Fetched,
+    /// The dead letters of these rounds have a successor.
+    Superseded { rounds: Vec<Uuid>, queues: Vec<DeadQueue> },
+    /// Those that had one are removed.
+    SupersededRemoved,
+    /// Whether anybody has a task in hand of the job that a task of this queue wipes.
+    HandsSeen { queue: usize, number: u64, tag: u64, hands: Hands },
     /// A task that the master has not seen was moved on.
     Passed { queue: usize, number: u64, tag: u64 },
 }

@@ -1,6 +1,6 @@
 //! What clients ask: submit, depths, dead letters. Each runs beside the actor and ends with the session.
 
-use std::{cell::Cell, rc::Rc};
+use std::{cell::Cell, collections::HashMap, rc::Rc};
 
 use super::{
     lifecycle::refuse,
@@ -11,7 +11,7 @@ use super::{
 use crate::transport::{
     Error, Reply, Request, Walked,
     amqp::{
-        dead_letters::{walk, walk_lock, walk_progress::Progress},
+        dead_letters::{hindrances::Hindrances, walk, walk_lock, walk_progress::Progress},
         publish::{bulk_results::BulkResults, outbox::CLIENT_SENDS, submit::new_messages},
         queues::purge,
     },
@@ -74,9 +74,16 @@ impl Up {
                 let known = Rc::clone(&progress);
                 let reply = self.reply_guard_with(reply, move |lost| known.error(lost));
                 let (address, now) = (Rc::clone(&self.shared.address), self.shared.now().wall);
-                let outbox = self.outbox.clone();
+                let (outbox, clock) = (self.outbox.clone(), self.shared.clock);
+                let jobs = Hindrances {
+                    outbox: outbox.clone(),
+                    address: Rc::clone(&address),
+                    replies: self.replies.clone(),
+                    clock,
+                    known: HashMap::new(),
+                };
                 self.tasks.spawn_local(async move {
-                    let walk = Box::pin(walk::walk(&outbox, &queue, visit, now, &progress));
+                    let walk = Box::pin(walk::walk(&outbox, &queue, (visit, Some(jobs)), now, &progress));
                     let walked = walk_lock::during(&outbox.session.reader(), &queue.name, walk).await;
                     reply.send(walked.map_err(|broke| progress.error(broke.error(&address, &queue.queue))));
                 });

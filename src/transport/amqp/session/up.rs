@@ -26,7 +26,7 @@ use crate::{
                 consumer::{ConsumedQueue, PassAction},
                 consumers::ConsumedQueues,
             },
-            ledger::holder::LedgerRequest,
+            ledger::{holder::LedgerRequest, superseded::Superseded},
             publish::{
                 outbox::Outbox,
                 pending_copy::PendingCopy,
@@ -87,6 +87,7 @@ pub(crate) struct Up {
     /// Applications whose ledgers are listened to.
     pub(crate) subscribed: HashSet<String>,
     pub(crate) fetching: Fetching,
+    pub(crate) superseded: Superseded,
     /// No queues are attached.
     pub(crate) is_client: bool,
     pub(crate) since: Instant,

@@ -15,7 +15,7 @@ use crate::{
         Event,
         amqp::{
             consume::consumer::{HeldDelivery, Unjudged},
-            ledger::names::{Announcement, HandsAsked},
+            ledger::names::{Announcement, HandsAsked, HandsOfJob},
             message::{place, properties::Transition},
             publish::replies::Answer,
             queues::{foreign_queues::QueueTraits, own_queue::OwnQueue},
@@ -76,14 +76,13 @@ impl Up {
             self.shared.stopped.borrow_mut().unanswered(application);
             return self.judge_all();
         };
-        if let Some(HandsAsked { reply_to, correlation_id }) = said.hands {
-            let rounds = self.rounds_here();
-            if !rounds.is_empty() {
-                // Ids: writing them cannot fail.
-                let body = serde_json::to_vec(&rounds).unwrap_or_default();
-                self.replies.take(Answer { queue: reply_to, correlation_id, body });
-            }
-            return;
+        if let Some(asked) = said.hands {
+            return self.tell_hands(asked, &self.rounds_here());
+        }
+        if let Some(HandsOfJob { job, asked }) = said.hands_of {
+            let is_of = |place: &&Membership| place.application == application && place.job == job && !place.wipe;
+            let places = self.open.values().filter_map(|open| open.task.membership.as_deref());
+            return self.tell_hands(asked, &places.filter(is_of).map(|place| place.round).collect());
         }
         let is_complete = said.complete;
         let mut news = self.shared.stopped.borrow_mut().hear(application, *said);
@@ -106,6 +105,15 @@ impl Up {
         }
     }
 
+    /// Tells whoever asks of these rounds, if there are any.
+    fn tell_hands(&self, asked: HandsAsked, rounds: &HashSet<Uuid>) {
+        if !rounds.is_empty() {
+            // Ids: writing them cannot fail.
+            let body = serde_json::to_vec(rounds).unwrap_or_default();
+            self.replies.take(Answer { queue: asked.reply_to, correlation_id: asked.correlation_id, body });
+        }
+    }
+
     /// The rounds of all tasks that the broker has given us, be they begun or not: it counts those in no queue.
     fn rounds_here(&self) -> HashSet<Uuid> {
         let in_hand = self.open.values().map(|open| &*open.task);
@@ -113,7 +121,7 @@ impl Up {
             consumed.held.iter().chain(consumed.nearly_due.iter().map(|(_, held)| held)).map(|held| &held.task)
         });
         let known = in_hand.chain(waiting).filter_map(|task| Some(task.membership.as_deref()?.round));
-        let unjudged = self.queues.each().flat_map(|(_, consumed)| &consumed.unjudged);
+        let unjudged = self.queues.each().flat_map(|(_, consumed)| consumed.unjudged.iter().chain(&consumed.wipes));
         known.chain(unjudged.filter_map(|unjudged| Some(place::of(&unjudged.properties)?.round))).collect()
     }
 
