@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::{
     membership::Membership,
     transport::amqp::{
+        broker_error::Fault,
         consume::consumer::Unjudged,
         ledger::hands,
         session::{note::SessionNote, up::Up},
@@ -37,11 +38,13 @@ impl Up {
             let hands = match hands::of_job(&outbox, &application, &job).await {
                 Ok(true) => Hands::Busy,
                 Ok(false) => Hands::Free,
+                // It is asked again when it comes again.
+                Err(Fault::Broken(_) | Fault::TimedOut(_)) => Hands::Busy,
                 Err(fault) => {
-                    // It is asked again when it comes again.
+                    // Else it would never be wiped.
                     let cause = fault.cause();
-                    tracing::debug!(target: "asynctask::amqp", "masters cannot be asked what they have of job {job}: {cause}");
-                    Hands::Busy
+                    outbox.warn(format!("job {job} is wiped without asking whether it is at work: {cause}"));
+                    Hands::Free
                 }
             };
             let _ = outbox.notes.send(SessionNote::HandsSeen { queue, number, tag, hands }.of(outbox.session.number));
