@@ -115,6 +115,9 @@ impl World {
         for task in advance.tasks.iter().filter(|task| task.membership.is_some()) {
             self.label(task);
         }
+        for (order, answer) in &advance.answers {
+            self.answer(order, answer);
+        }
         let stores = self.stores(&advance);
         let dies = !self.is_calm && self.rng.chance(self.settings.coordinator_dies);
         let most = if self.settings.is_atomic && dies {

@@ -42,8 +42,8 @@ pub(super) struct Truth {
     judged: HashSet<Uuid>,
     /// Jobs of which steps were restarted alone: later ones stay done.
     pub(super) loose: HashSet<String>,
-    /// Jobs that somebody wanted to do again, and how often.
-    restarted: HashMap<String, usize>,
+    /// Jobs that were done again, and by which orders.
+    restarted: HashMap<String, HashSet<String>>,
     /// Rounds of which a task was begun or removed.
     touched: HashSet<Uuid>,
     /// The rounds of each step of a job.
@@ -69,9 +69,9 @@ impl Truth {
         self.touched.insert(task.round);
     }
 
-    /// Somebody wants a job to be done again.
-    pub(super) fn restarts(&mut self, job: &str) {
-        *self.restarted.entry(job.to_owned()).or_default() += 1;
+    /// A job is done again because of an order, perhaps not for the first time.
+    pub(super) fn restarts(&mut self, job: &str, order: &str) {
+        self.restarted.entry(job.to_owned()).or_default().insert(order.to_owned());
     }
 
     /// A later job may have its id.
@@ -132,7 +132,7 @@ impl Truth {
     fn is_begun_as_often(&mut self, job: &str, step: &str, round: Uuid) -> Result<(), Fault> {
         let rounds = self.rounds.entry((job.to_owned(), step.to_owned())).or_default();
         let (is_new, begun) = (rounds.insert(round), rounds.len());
-        let restarted = self.restarted.get(job).copied().unwrap_or(0);
+        let restarted = self.restarted.get(job).map_or(0, HashSet::len);
         if is_new && begun > restarted + 1 {
             return Err(Fault::Wrong(format!("{job}: step {step} began {begun} times, restarted {restarted} times")));
         }

@@ -7,7 +7,7 @@ use asynctask::{
     jobs::{
         entry::Entry,
         ledger::{Ledger, View, Wiped},
-        order::{Order, Scope, Wanted},
+        order::{Answer, Order, Scope, Wanted},
         record::{EntryId, Frozen, JobState, Record, StoredEntry},
     },
     json_text::JsonText,
@@ -94,6 +94,8 @@ pub(super) struct World {
     pub(super) labels: HashMap<Uuid, String>,
     pub(super) truth: Truth,
     orders: Vec<String>,
+    /// Those of them that want a job to be done again, and which.
+    restarts: HashMap<String, String>,
     next: u64,
 }
 
@@ -127,6 +129,7 @@ impl World {
             labels: HashMap::new(),
             truth: Truth::default(),
             orders: Vec::new(),
+            restarts: HashMap::new(),
             next: 0,
         }
     }
@@ -144,10 +147,22 @@ impl World {
     fn order(&mut self, what: Wanted) {
         let id = format!("order-{}", self.orders.len());
         self.orders.push(id.clone());
+        if let Wanted::Restart { job, .. } = &what {
+            let job = (0..self.settings.jobs).map(id_of).find(|id| id.starts_with(job.as_str()));
+            self.restarts.extend(job.map(|job| (id.clone(), job)));
+        }
         let entry = Entry::Order(Box::new(Order { id, at: self.now, what }));
         self.tell(&entry);
         if !self.is_calm && self.rng.chance(self.settings.doubled) {
             self.tell(&entry);
+        }
+    }
+
+    /// An order has its answer.
+    pub(super) fn answer(&mut self, order: &str, answer: &str) {
+        let is_done = matches!(serde_json::from_str(answer), Ok(Answer::Done { .. }));
+        if let Some(job) = self.restarts.get(order).filter(|_| is_done) {
+            self.truth.restarts(job, order);
         }
     }
 
@@ -288,11 +303,7 @@ impl World {
         }
         // One of them may have to wait for another's end: for its key.
         let place = self.rng.between(0, wanted.len() as u64 - 1) as usize;
-        let wanted = wanted.swap_remove(place);
-        if let Wanted::Restart { job, .. } = &wanted {
-            self.truth.restarts(job);
-        }
-        self.order(wanted);
+        self.order(wanted.swap_remove(place));
         true
     }
 
@@ -340,7 +351,6 @@ impl World {
             self.truth.loose.insert(job.clone());
         }
         let (even_if_wiped, redefine) = (self.rng.chance(200), self.rng.chance(200));
-        self.truth.restarts(&job);
         let job = self.name(job);
         self.order(Wanted::Restart { job, steps, only, failed, redefine, even_if_wiped });
     }

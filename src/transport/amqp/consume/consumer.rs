@@ -25,7 +25,7 @@ use crate::{
             broker_error::Fault,
             connect::channel::short,
             queues::foreign_queues::{ForeignQueues, QueueTraits},
-            stopped::wipes::Hands,
+            stopped::known::Hands,
         },
     },
 };

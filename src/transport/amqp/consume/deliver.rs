@@ -18,10 +18,7 @@ use crate::{
             },
             queues::{delay_queues, own_queue::OwnQueue},
             session::up::{OpenDelivery, Up},
-            stopped::{
-                known::Fate,
-                wipes::{Hands, PUT_OFF},
-            },
+            stopped::known::{Fate, Hands, PUT_OFF},
         },
         attached::DeliveryState,
         identity,

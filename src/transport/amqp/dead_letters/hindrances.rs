@@ -10,14 +10,13 @@ use std::{collections::HashMap, rc::Rc, time::Duration};
 
 use uuid::Uuid;
 
-use super::walk::Walk;
 use crate::{
     clock::{Clock, Instant},
     jobs::record::JobFilter,
     membership::Membership,
     task::is_queue_name,
     transport::{
-        DeadLetter, Error, Visit,
+        Error,
         amqp::{
             connect::address::Address,
             ledger::{asking::Asking, ended, names::ended_queue},
@@ -76,7 +75,7 @@ impl<T> Answer<T> {
 
 impl Hindrances {
     /// What keeps a dead letter from work.
-    async fn of(&mut self, place: &Membership) -> Result<Option<Hindrance>, Error> {
+    pub(super) async fn of(&mut self, place: &Membership) -> Result<Option<Hindrance>, Error> {
         if !is_queue_name(&place.application) {
             return Ok(Some(Hindrance::Forgotten));
         }
@@ -136,20 +135,5 @@ impl Hindrances {
         });
         visited.await.map_err(|fault| self.address.fault(&ended_queue(application), fault))?;
         Ok(ended.into_iter().map(|(id, (_, rounds))| (id, rounds)).collect())
-    }
-}
-
-impl Walk<'_> {
-    /// Whether a dead letter that is to go back to work stays where it is, because nothing would come of it.
-    pub(super) async fn is_left(&mut self, letter: &DeadLetter, verdict: &Visit) -> Result<bool, Error> {
-        let (Visit::Retry { .. }, Some(place), Some(jobs)) = (verdict, &letter.membership, &mut self.jobs) else {
-            return Ok(false);
-        };
-        let hindrance = jobs.of(place).await?;
-        if let Some(hindrance) = &hindrance {
-            let (id, job) = (&letter.id, &place.job);
-            tracing::debug!(target: "asynctask::amqp", "dead letter {id} of job {job} is not put back to work: {hindrance:?}");
-        }
-        Ok(hindrance.is_some())
     }
 }

@@ -9,16 +9,32 @@ use std::rc::Rc;
 use lapin::Connection;
 
 use super::{ack_transaction, count, walk::Walk, walk_progress::WalkError};
-use crate::transport::amqp::{
-    broker_error::{Fault, answer},
-    publish::{
-        bulk_results::{BulkResults, MessageState},
-        outbox::CLIENT_SENDS,
+use crate::transport::{
+    DeadLetter, Error, Visit,
+    amqp::{
+        broker_error::{Fault, answer},
+        publish::{
+            bulk_results::{BulkResults, MessageState},
+            outbox::CLIENT_SENDS,
+        },
+        queues::counter::Counter,
     },
-    queues::counter::Counter,
 };
 
 impl Walk<'_> {
+    /// Whether a dead letter that is to go back to work stays where it is, because nothing would come of it.
+    pub(super) async fn is_left(&mut self, letter: &DeadLetter, verdict: &Visit) -> Result<bool, Error> {
+        let (Visit::Retry { .. }, Some(place), Some(jobs)) = (verdict, &letter.membership, &mut self.jobs) else {
+            return Ok(false);
+        };
+        let hindrance = jobs.of(place).await?;
+        if let Some(hindrance) = &hindrance {
+            let (id, job) = (&letter.id, &place.job);
+            tracing::debug!(target: "asynctask::amqp", "dead letter {id} of job {job} is not put back to work: {hindrance:?}");
+        }
+        Ok(hindrance.is_some())
+    }
+
     /// Does what was decided: stores a window in the work queue, and removes its dead letters after all of it is confirmed,
     /// and those that are only to be removed. If not all of it can be stored, those that are stored are removed, and the walk
     /// ends.

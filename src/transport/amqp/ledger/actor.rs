@@ -6,8 +6,9 @@ use tokio::sync::mpsc;
 
 use super::{
     asking::Asking,
-    holder::{LedgerHolder, LedgerRequest},
+    holder::LedgerHolder,
     pending::{PendingStep, PendingTask},
+    request::LedgerRequest,
     step::Storing,
 };
 use crate::{

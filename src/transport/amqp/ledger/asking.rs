@@ -16,9 +16,9 @@ use tokio::{
 use super::{
     ended,
     held_ledger::{HeldLedger, LedgerLost},
-    holder::LedgerRequest,
     names::{Question, coordinator_queue},
     questions::OpenJobs,
+    request::LedgerRequest,
     stored::StoredJob,
 };
 use crate::{

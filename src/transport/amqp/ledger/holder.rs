@@ -4,12 +4,12 @@
 use std::{cell::Cell, rc::Rc, time::Duration};
 
 use lapin::Connection;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use super::{
     held_ledger::{HeldLedger, LedgerLost, patience},
-    names::{Question, coordinator_queue},
-    pending::PendingStep,
+    names::coordinator_queue,
+    request::LedgerRequest,
     step::Storing,
     store,
 };
@@ -27,14 +27,6 @@ use crate::{
 
 /// Between two tries to get the ledger.
 const RETRY_PAUSE: Duration = Duration::from_secs(3);
-
-/// What is asked of the holder.
-pub(crate) enum LedgerRequest {
-    /// Store a step.
-    Step(Box<PendingStep>),
-    /// Answer a question of this process; dropped, if the ledger is not held.
-    Ask { question: Question, reply: oneshot::Sender<Vec<Vec<u8>>> },
-}
 
 /// How holding the ledger ended.
 enum LedgerEnd {

@@ -38,6 +38,7 @@ pub(super) mod names;
 mod pending;
 mod questions;
 mod queues;
+pub(super) mod request;
 mod step;
 mod store;
 mod stored;

@@ -12,17 +12,12 @@ use crate::transport::{
     amqp::{
         dead_letters::{walk, walk_lock, walk_progress::Progress},
         publish::outbox::Outbox,
-        session::{note::SessionNote, up::Up},
+        session::{
+            note::SessionNote,
+            up::{Superseded, Up},
+        },
     },
 };
-
-/// What is to be removed, and whether that is under way.
-#[derive(Debug, Default)]
-pub(crate) struct Superseded {
-    rounds: HashSet<Uuid>,
-    queues: Vec<DeadQueue>,
-    under_way: bool,
-}
 
 impl Up {
     /// The dead letters of these rounds are to go.

@@ -11,7 +11,7 @@ use super::{
     note::{Note, Notes, SessionNote},
     pauses::{REBUILD_BACKOFF, with_jitter},
     state::{Actor, Closing, State},
-    up::{Fetching, Up},
+    up::{Fetching, Superseded, Up},
 };
 use crate::{
     task::{Handle, QueueIndex, Settlement},
@@ -20,7 +20,6 @@ use crate::{
         amqp::{
             broker_error::Fault,
             connect::own_connection::DISCONNECT_TIMEOUT,
-            ledger::superseded::Superseded,
             publish::{outbox::Outbox, publisher, replies::Replies, undeliverable::RefusedMessages},
         },
     },

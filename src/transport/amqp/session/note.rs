@@ -14,7 +14,7 @@ use crate::{
         DeadQueue, Error,
         amqp::{
             broker_error::Fault, dead_letters::sweep_schedule::Swept, ledger::names::Announcement,
-            publish::undeliverable::PublishReport, stopped::wipes::Hands,
+            publish::undeliverable::PublishReport, stopped::known::Hands,
         },
     },
 };

@@ -11,13 +11,14 @@ use std::{
 use futures_util::{future::LocalBoxFuture, stream::FuturesUnordered};
 use lapin::BasicProperties;
 use tokio::{sync::mpsc, task::JoinSet};
+use uuid::Uuid;
 
 use super::{connections::Session, note::SessionNote, shared::Shared};
 use crate::{
     clock::Instant,
     task::{Handle, QueueIndex, Settlement, Task},
     transport::{
-        Error, Event,
+        DeadQueue, Error, Event,
         amqp::{
             broker_error::Fault,
             consume::{
@@ -26,7 +27,7 @@ use crate::{
                 consumer::{ConsumedQueue, PassAction},
                 consumers::ConsumedQueues,
             },
-            ledger::{holder::LedgerRequest, superseded::Superseded},
+            ledger::request::LedgerRequest,
             publish::{
                 outbox::Outbox,
                 pending_copy::PendingCopy,
@@ -98,6 +99,14 @@ pub(crate) struct Up {
 pub(crate) struct Fetching {
     /// A thaw was heard since the last time.
     pub(crate) wanted: bool,
+    pub(crate) under_way: bool,
+}
+
+/// The dead letters that are to be removed because they have a successor, and whether that is under way.
+#[derive(Debug, Default)]
+pub(crate) struct Superseded {
+    pub(crate) rounds: HashSet<Uuid>,
+    pub(crate) queues: Vec<DeadQueue>,
     pub(crate) under_way: bool,
 }
 

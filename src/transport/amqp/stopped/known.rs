@@ -1,6 +1,9 @@
 //! What is known of void rounds and frozen jobs. Pure.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use uuid::Uuid;
 
@@ -24,6 +27,18 @@ pub(crate) enum Fate {
     /// That is not known yet.
     Unknown,
 }
+
+/// Whether a task of the job is in a hand that one wipes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hands {
+    /// Nobody was asked.
+    Unknown,
+    Free,
+    Busy,
+}
+
+/// While it is, a task that wipes is put off for so long: a step of the ladder.
+pub(crate) const PUT_OFF: Duration = Duration::from_secs(1);
 
 /// What an announcement tells that was not known.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -3,8 +3,6 @@
 //! Whoever is sent it asks all masters, and puts it off for a moment if one has such a task; it is asked anew when it comes again. Nobody
 //! else waits for that. A master that is stopped or cut off is not heard: its tasks come again elsewhere, where their round is void.
 
-use std::time::Duration;
-
 use crate::{
     membership::Membership,
     transport::amqp::{
@@ -12,20 +10,9 @@ use crate::{
         consume::consumer::Unjudged,
         ledger::hands,
         session::{note::SessionNote, up::Up},
+        stopped::known::Hands,
     },
 };
-
-/// How long it is put off: a step of the ladder.
-pub(crate) const PUT_OFF: Duration = Duration::from_secs(1);
-
-/// Whether a task of the job is in a hand that one wipes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Hands {
-    /// Nobody was asked.
-    Unknown,
-    Free,
-    Busy,
-}
 
 impl Up {
     /// Asks whether anybody has a task of the job in hand that this one wipes. It is held meanwhile.
