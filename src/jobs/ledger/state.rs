@@ -1,6 +1,6 @@
 //! The state of a job, as it is stored: the JSON in a record's `content`.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -296,20 +296,6 @@ impl Job {
     pub(super) fn pairs(&self) -> impl DoubleEndedIterator<Item = (usize, &definition::Step, &StepRecord)> {
         let pairs = self.definition.steps.iter().zip(&self.steps).enumerate();
         pairs.map(|(place, (step, record))| (place, step, record))
-    }
-
-    /// Its definition becomes another one. Steps keep what became of them by their names. Gives the rounds of those that are no
-    /// more, which are void.
-    pub(super) fn redefine(&mut self, definition: Pipeline) -> Vec<(Uuid, definition::Step)> {
-        let steps = std::mem::take(&mut self.definition.steps).into_iter();
-        let all = steps.zip(std::mem::take(&mut self.steps));
-        let mut known: BTreeMap<String, _> = all.map(|(step, record)| (step.name.clone(), (step, record))).collect();
-        let mut record_of = |name| known.remove(name).map(|(_, record)| record);
-        self.steps = definition.steps.iter().map(|step| record_of(&step.name).unwrap_or_default()).collect();
-        self.definition = definition;
-        self.restarted = None;
-        let gone = known.into_values();
-        gone.filter_map(|(step, record)| Some((record.round.or(record.void_round)?, step))).collect()
     }
 
     /// When time brings something for it.

@@ -1,7 +1,7 @@
 //! Steps of a job are done again.
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     time::Duration,
 };
 
@@ -11,7 +11,7 @@ use super::answers::{done, refused_of};
 use crate::{
     clock::Timestamp,
     jobs::{
-        definition::Pipeline,
+        definition::{Pipeline, Step},
         ledger::{
             fold::Ledger,
             out::Out,
@@ -148,6 +148,20 @@ impl Job {
             self.state = JobState::Planned;
         }
         done(self, &text)
+    }
+
+    /// Its definition becomes another one. Steps keep what became of them by their names. Gives the rounds of those that are no
+    /// more, which are void.
+    fn redefine(&mut self, definition: Pipeline) -> Vec<(Uuid, Step)> {
+        let steps = std::mem::take(&mut self.definition.steps).into_iter();
+        let all = steps.zip(std::mem::take(&mut self.steps));
+        let mut known: BTreeMap<String, _> = all.map(|(step, record)| (step.name.clone(), (step, record))).collect();
+        let mut record_of = |name| known.remove(name).map(|(_, record)| record);
+        self.steps = definition.steps.iter().map(|step| record_of(&step.name).unwrap_or_default()).collect();
+        self.definition = definition;
+        self.restarted = None;
+        let gone = known.into_values();
+        gone.filter_map(|(step, record)| Some((record.round.or(record.void_round)?, step))).collect()
     }
 
     /// `step a`, `steps a, b`.
