@@ -49,7 +49,7 @@
 //! | `LateStates` | 35 | 0 | 1 |
 //! | `AfterUnconfirmed` | 485 | 0 | 0 |
 //! | `StateBeforeRevival` | 9 | 0 | 0 |
-//! | `RevivalByNumber` | @ | 0 | 0 |
+//! | `RevivalByNumber` | 96 | 0 | 0 |
 //! | `OtherRounds` | 3 | 50 | 315 |
 //! | `SecondItems` | 11 | 0 | 190 |
 //! | `SameVersion` | 981 | 0 | 6 |
