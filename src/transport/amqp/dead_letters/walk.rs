@@ -86,7 +86,8 @@ pub(crate) async fn walk(
     let mut all = Walked::default();
     for name in count::names(queue) {
         let queue = DeadQueue { name, ..queue.clone() };
-        let (walked, wants_more) = walk_one(outbox, &queue, (&mut visit, jobs.as_mut()), now, progress).await?;
+        let one = Box::pin(walk_one(outbox, &queue, (&mut visit, jobs.as_mut()), now, progress));
+        let (walked, wants_more) = one.await?;
         all = all.and(walked);
         if !wants_more {
             break;

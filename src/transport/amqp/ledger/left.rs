@@ -58,10 +58,8 @@ impl JobsSurvey {
         }
         let rounds: BTreeSet<Uuid> = unseen.iter().flat_map(|job| &job.record.rounds).copied().collect();
         let Asking { outbox, application, address, .. } = &self.asking;
-        let in_hand = match rounds.is_empty() {
-            true => Ok(BTreeSet::new()),
-            false => hands::of_rounds(outbox, application, &rounds).await,
-        };
+        let in_hand =
+            if rounds.is_empty() { Ok(BTreeSet::new()) } else { hands::of_rounds(outbox, application, &rounds).await };
         let in_hand = in_hand.map_err(|fault| address.fault(&ledger_queue(application), fault))?;
         let (worked, stranded): (Vec<_>, Vec<_>) =
             unseen.into_iter().partition(|job| job.record.rounds.iter().any(|round| in_hand.contains(round)));

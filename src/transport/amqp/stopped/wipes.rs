@@ -23,10 +23,9 @@ impl Up {
         let (outbox, application, job) = (self.outbox.clone(), place.application.clone(), place.job.clone());
         self.tasks.spawn_local(async move {
             let hands = match hands::of_job(&outbox, &application, &job).await {
-                Ok(true) => Hands::Busy,
                 Ok(false) => Hands::Free,
-                // It is asked again when it comes again.
-                Err(Fault::Broken(_) | Fault::TimedOut(_)) => Hands::Busy,
+                // Who cannot ask now does so when it comes again.
+                Ok(true) | Err(Fault::Broken(_) | Fault::TimedOut(_)) => Hands::Busy,
                 Err(fault) => {
                     // Else it would never be wiped.
                     let cause = fault.cause();
