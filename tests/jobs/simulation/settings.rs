@@ -111,14 +111,13 @@ impl Settings {
                 (self.coordinator_dies, self.late, self.master_dies, self.doubled, self.fails) = (300, 0, 0, 0, 0);
             }
             Mutant::LateStates | Mutant::AfterUnconfirmed => (self.coordinator_dies, self.late) = (300, 500),
-            Mutant::AckBeforeState => self.coordinator_dies = 250,
+            Mutant::AckBeforeState | Mutant::SameVersion => self.coordinator_dies = 250,
             Mutant::RevivalByNumber => {
                 (self.doubled, self.fails, self.purged) = (800, 300, 80);
                 (self.restarts, self.of_failed, self.retries, self.coordinator_dies) = (60, 1000, 0, 0);
             }
             Mutant::OtherRounds => (self.doubled, self.restarts) = (150, 60),
             Mutant::SecondItems => (self.master_dies, self.doubled, self.fails) = (250, 150, 0),
-            Mutant::SameVersion => self.coordinator_dies = 250,
             Mutant::ClosedForgotten => (self.restarts, self.other_orders) = (40, 100),
             Mutant::OrderTwice => (self.coordinator_dies, self.doubled, self.restarts) = (250, 300, 60),
             Mutant::StateBeforeRevival => {
