@@ -51,7 +51,7 @@ pub(super) fn plan_of(config: &Config, level: Level) -> Plan {
         pipelines: config.pipelines.iter().map(|pipeline| pipeline.name.clone()).collect(),
         // The standard library's own source of randomness for hash maps: as good as jitter and ids need.
         seed: std::hash::RandomState::new().build_hasher().finish(),
-        remember: matches!(config.transport, Uri::Amqp(_)).then_some(REMEMBERED),
+        remember: matches!(config.transport, Uri::Amqp(_) | Uri::Postgres(_)).then_some(REMEMBERED),
         foreign_names: matches!(config.transport, Uri::Amqp(_)),
         names: config.known_queues(),
         structured: false,

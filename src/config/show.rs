@@ -147,7 +147,7 @@ impl Config {
                 let delays = amqp::delay_queues(&queue.name, &queue.delays());
                 (Value::from(format!("{}.retry.<ms>", queue.name)), Value::from(delays))
             }
-            Uri::Sqlite(_) | Uri::Localmem(_) => (Value::Null, Value::Null),
+            Uri::Sqlite(_) | Uri::Postgres(_) | Uri::Localmem(_) => (Value::Null, Value::Null),
         };
         json!({ "queue": queue.name, "retry": retry, "delays": delays, "dead_letter": queue.dead_letter.name })
     }

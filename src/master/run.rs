@@ -27,6 +27,7 @@ const fn planned_files(uri: &Uri, with_celery: bool) -> u64 {
         Uri::Sqlite(_) => 7,
         Uri::Amqp(_) if with_celery => 8 + 4,
         Uri::Amqp(_) => 8,
+        Uri::Postgres(_) => 10,
     }
 }
 

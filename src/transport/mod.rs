@@ -20,9 +20,13 @@ pub mod localmem;
 mod lookup;
 mod opening;
 mod pause;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 mod refusal;
+mod row_text;
 pub mod sqlite;
 mod submit_checks;
+mod tls_files;
 mod uri;
 
 pub use self::{

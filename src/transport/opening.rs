@@ -28,6 +28,11 @@ pub fn read_uri(text: &str, folder: &Path) -> Result<Uri, Error> {
             let bad = |cause| Error::BadUri { text: redact_address(text), cause };
             Ok(Uri::Amqp(check_cluster(&split(&addresses), folder).map_err(bad)?.join(",")))
         }
+        #[cfg(feature = "postgres")]
+        Uri::Postgres(address) => {
+            let bad = |cause| Error::BadUri { text: redact_address(text), cause };
+            Ok(Uri::Postgres(super::postgres::check_address(&address, folder).map_err(bad)?))
+        }
         uri => Ok(uri),
     }
 }
@@ -57,6 +62,8 @@ pub fn cluster(mut uris: Vec<Uri>) -> Result<Uri, Error> {
 pub fn with_tls(uri: &Uri, tls: &Tls) -> Result<Uri, String> {
     match uri {
         Uri::Amqp(text) => Ok(Uri::Amqp(cluster_with_tls(&split(text), tls)?.join(","))),
+        #[cfg(feature = "postgres")]
+        Uri::Postgres(text) => Ok(Uri::Postgres(super::postgres::address_with_tls(text, tls)?)),
         _ => Err("is for a transport of amqps:// addresses, and there is none".to_owned()),
     }
 }
@@ -87,6 +94,13 @@ fn opened(uri: &Uri, events: Events, patience: Option<Duration>) -> Result<Box<d
     Ok(match uri {
         Uri::Sqlite(path) => Box::new(Sqlite::open(path, events, patience)?),
         Uri::Amqp(address) => Box::new(Amqp::open(address, events, patience)?),
+        #[cfg(feature = "postgres")]
+        Uri::Postgres(address) => Box::new(super::postgres::Postgres::open(address, events, patience)?),
+        #[cfg(not(feature = "postgres"))]
+        Uri::Postgres(_) => {
+            let cause = "this program was built without the feature postgres".to_owned();
+            return Err(Error::BadUri { text: uri.to_string(), cause });
+        }
         Uri::Localmem(name) => Box::new(Localmem::open(name, events)),
     })
 }

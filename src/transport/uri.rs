@@ -18,6 +18,8 @@ pub enum Uri {
     Sqlite(PathBuf),
     /// `amqp://…` or `amqps://…`, whole; or several, of one cluster, with commas between them.
     Amqp(String),
+    /// `postgres://…`, whole; `postgresql:` and `pgsql:` are the same.
+    Postgres(String),
     /// `localmem:` or `localmem:NAME`; the same name in one process is the same memory.
     Localmem(String),
 }
@@ -33,7 +35,7 @@ impl Uri {
         let text = text.trim();
         let (scheme, rest) = text
             .split_once(':')
-            .ok_or_else(|| bad("it has no scheme; sqlite:, amqp:, amqps: and localmem: are known"))?;
+            .ok_or_else(|| bad("it has no scheme; sqlite:, postgres:, amqp:, amqps: and localmem: are known"))?;
         match scheme.to_ascii_lowercase().as_str() {
             "sqlite" | "localmem" if rest.contains('?') => Err(bad("it takes no parameters: there can be no ? in it")),
             "sqlite" => {
@@ -52,8 +54,19 @@ impl Uri {
                 }
                 Ok(Self::Amqp(text.to_owned()))
             }
+            "postgres" | "postgresql" | "pgsql" => {
+                if !rest.starts_with("//") {
+                    return Err(bad("it should begin with postgres://"));
+                }
+                Ok(Self::Postgres(format!("postgres:{rest}")))
+            }
+            "redis" | "rediss" | "valkey" => Err(bad(
+                "Redis may lose tasks that it has confirmed when it fails over; sqlite:FILE needs no server, postgres:// and \
+                 amqp:// serve several hosts",
+            )),
+            "filesys" | "file" => Err(bad("tasks in files lie in a database: sqlite:FILE")),
             "localmem" => Ok(Self::Localmem(rest.trim_start_matches('/').to_owned())),
-            _ => Err(bad("its scheme is unknown; sqlite:, amqp:, amqps: and localmem: are known")),
+            _ => Err(bad("its scheme is unknown; sqlite:, postgres:, amqp:, amqps: and localmem: are known")),
         }
     }
 
@@ -66,7 +79,7 @@ impl Uri {
     /// Whether its password is the `***` that is shown in the place of one: it was copied from where it is masked.
     #[must_use]
     pub fn is_masked(&self) -> bool {
-        matches!(self, Self::Amqp(address) if [":***@", "://***@"].iter().any(|masked| address.contains(masked)))
+        matches!(self, Self::Amqp(address) | Self::Postgres(address) if [":***@", "://***@"].iter().any(|masked| address.contains(masked)))
     }
 }
 
@@ -77,6 +90,7 @@ impl fmt::Display for Uri {
             Self::Amqp(text) => {
                 f.write_str(&split(text).into_iter().map(redact_address).collect::<Vec<_>>().join(", "))
             }
+            Self::Postgres(text) => f.write_str(&redact_address(text)),
             Self::Localmem(name) => write!(f, "localmem:{name}"),
         }
     }
@@ -95,7 +109,10 @@ pub(super) fn split(text: &str) -> Vec<&str> {
     let mut start = 0;
     for (at, _) in text.match_indices([',', ';']) {
         let next = text[at + 1..].trim_start().to_ascii_lowercase();
-        if ["amqp:", "amqps:", "sqlite:", "localmem:"].iter().any(|scheme| next.starts_with(scheme)) {
+        if ["amqp:", "amqps:", "postgres:", "postgresql:", "pgsql:", "sqlite:", "localmem:"]
+            .iter()
+            .any(|scheme| next.starts_with(scheme))
+        {
             addresses.push(text[start..at].trim());
             start = at + 1;
         }
@@ -107,6 +124,19 @@ pub(super) fn split(text: &str) -> Vec<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn postgres_has_three_names_and_what_is_not_built_names_what_is() {
+        let parse = |text| Uri::parse(text, Path::new("/"));
+        for text in ["postgres://h/d", "postgresql://h/d", "PGSQL://h/d"] {
+            assert_eq!(parse(text).unwrap(), Uri::Postgres("postgres://h/d".to_owned()));
+        }
+        for (text, said) in
+            [("redis://h", "postgres://"), ("filesys:/var", "sqlite:FILE"), ("postgres:h", "begin with")]
+        {
+            assert!(parse(text).unwrap_err().to_string().contains(said), "{text}");
+        }
+    }
 
     #[test]
     fn files_are_taken_from_the_folder() {

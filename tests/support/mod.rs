@@ -12,6 +12,7 @@ pub mod left_out;
 pub mod log;
 pub mod notify;
 pub mod page;
+pub mod postgres;
 pub mod proxy;
 pub mod storm;
 

@@ -33,8 +33,8 @@ pub(super) fn run(config: &Config, verb: &List) -> Result<Code, Error> {
         ..JobFilter::default()
     };
     let mut client = open(config)?;
-    // A file shows it; elsewhere a long silence is all there is to go by.
-    let proven: BTreeSet<String> = if verb.stalled && matches!(config.transport, Uri::Sqlite(_)) {
+    // A database shows it; elsewhere a long silence is all there is to go by.
+    let proven: BTreeSet<String> = if verb.stalled && matches!(config.transport, Uri::Sqlite(_) | Uri::Postgres(_)) {
         let filter = JobFilter { stranded: true, ..filter.clone() };
         jobs(&mut client, config, filter)?.into_iter().map(|record| record.id).collect()
     } else {

@@ -104,7 +104,7 @@ fn home(uri: &Uri, application: &str) -> String {
     let place = match uri {
         Uri::Sqlite(path) => place_of_file(path).display().to_string(),
         // Without its password.
-        Uri::Amqp(_) | Uri::Localmem(_) => uri.to_string(),
+        Uri::Amqp(_) | Uri::Postgres(_) | Uri::Localmem(_) => uri.to_string(),
     };
     let namespace = Uuid::new_v5(&Uuid::NAMESPACE_OID, b"asynctask.worker");
     Uuid::new_v5(&namespace, format!("{application}\n{place}").as_bytes()).to_string()

@@ -201,6 +201,15 @@ impl<Q, D> AttachedQueues<Q, D> {
         Some(delivery.content)
     }
 
+    /// The settlement that was begun for this handle is not stored and will not be: another one is owed. Gives its queue.
+    pub(crate) fn reopen(&mut self, handle: Handle) -> Option<QueueIndex> {
+        let delivery = self.deliveries.get_mut(&handle).filter(|delivery| delivery.state.is_settling())?;
+        delivery.state.reopen();
+        let queue = self.queues.get_mut(&delivery.queue).expect("a queue stays while a delivery of it is open");
+        queue.settling -= 1;
+        Some(QueueIndex(delivery.queue))
+    }
+
     /// A delivery that is open and has no settlement.
     pub(crate) fn delivery(&self, handle: Handle) -> Option<&D> {
         self.deliveries.get(&handle).filter(|delivery| !delivery.state.is_settling()).map(|delivery| &delivery.content)

@@ -15,6 +15,7 @@ mod memos;
 pub mod model;
 mod outlive;
 pub mod party;
+pub mod postgres_tenant;
 mod reexec;
 mod settlement;
 pub mod sqlite;

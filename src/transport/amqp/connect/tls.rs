@@ -1,7 +1,6 @@
 //! The settings of TLS: the trusted authorities, our own certificate, and the name of the broker.
 //!
-//! The files are read each time that a connection is made, so that a renewed certificate is used from then on. What a key
-//! file holds is never part of a text.
+//! The files are read each time that a connection is made, so that a renewed certificate is used from then on.
 
 use std::{
     io,
@@ -10,10 +9,9 @@ use std::{
 
 use futures_util::AsyncReadExt as _;
 use lapin::tcp::{AsyncTcpStream, RustlsConnector, RustlsConnectorConfig};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-/// Larger files hold no certificates of ours; a system's whole collection is 200 kB.
-const MAX_BYTES: u64 = 4 << 20;
+use crate::transport::tls_files;
 
 /// The settings for `amqps://`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -71,15 +69,7 @@ impl Tls {
     /// # Errors
     /// What is wrong with it.
     pub fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-        let bytes = read(path)?;
-        let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
-        match certificates {
-            Ok(certificates) if certificates.is_empty() => {
-                Err(format!("{} holds no certificate in PEM", path.display()))
-            }
-            Ok(certificates) => Ok(certificates),
-            Err(error) => Err(format!("{} is not a file of certificates in PEM ({error})", path.display())),
-        }
+        tls_files::certificates(path)
     }
 
     /// The key of a file.
@@ -87,34 +77,8 @@ impl Tls {
     /// # Errors
     /// What is wrong with it, without anything of it.
     pub fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
-        let bytes = read(path)?;
-        let encrypted = "ENCRYPTED".as_bytes();
-        PrivateKeyDer::from_pem_slice(&bytes).map_err(|_| {
-            let path = path.display();
-            if bytes.windows(encrypted.len()).any(|part| part == encrypted) {
-                format!("the key in {path} is encrypted; keep it unencrypted in a file of mode 0600")
-            } else {
-                format!("{path} holds no key in PEM")
-            }
-        })
+        tls_files::key(path)
     }
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, String> {
-    use std::{io::Read, os::unix::fs::OpenOptionsExt};
-    let cannot = |error: io::Error| match error.kind() {
-        io::ErrorKind::NotFound => format!("{}: no such file", path.display()),
-        _ => format!("{} cannot be read: {error}", path.display()),
-    };
-    let mut bytes = Vec::new();
-    // The open of a pipe without a writer must not block.
-    let flags = nix::fcntl::OFlag::O_NONBLOCK.bits();
-    let file = std::fs::OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(cannot)?;
-    if !file.metadata().map_err(cannot)?.is_file() {
-        return Err(format!("{} is no regular file", path.display()));
-    }
-    file.take(MAX_BYTES).read_to_end(&mut bytes).map_err(cannot)?;
-    Ok(bytes)
 }
 
 /// The error by which the other side ends a connection on which nothing is sent.

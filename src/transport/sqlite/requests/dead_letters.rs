@@ -8,11 +8,10 @@ use uuid::Uuid;
 use crate::{
     clock::{Clock, Timestamp, in_words},
     jobs::entry::Entry,
-    limits,
-    task::{Ending, Failure, Reason},
-    text,
+    task::Ending,
     transport::{
         DeadLetter, DeadQueue, Visit, Visitor, Walked, job_entries,
+        row_text::{history_text, read_failure},
         sqlite::{
             file::{
                 columns::{bytes, moment, number, parsed, text},
@@ -22,7 +21,6 @@ use crate::{
             },
             jobs::{entries, hindrance::hindrance, members},
             peers::wake::{self, Waker},
-            tasks::submit::history_text,
         },
     },
 };
@@ -164,15 +162,6 @@ pub(super) fn letter(row: &rusqlite::Row<'_>, queue: &str) -> rusqlite::Result<D
         // One that cannot be read is told when the task is put back to work.
         membership: members::membership(row, 9)?.unwrap_or(None),
         memo: members::memo(row, 10)?,
-    })
-}
-
-/// A failure that cannot be read (another program wrote to the file) is shown as its text.
-pub(super) fn read_failure(text: &str, died_at: Timestamp) -> Failure {
-    serde_json::from_str(text).unwrap_or_else(|error| {
-        let mut failure = Failure::new(Reason::Failed, format!("the cause cannot be read: {error}"), died_at);
-        text::cut(text, limits::DETAIL).clone_into(&mut failure.detail);
-        failure
     })
 }
 

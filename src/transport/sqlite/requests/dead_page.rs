@@ -5,14 +5,14 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::dead_letters::{self, read_failure};
+use super::dead_letters;
 use crate::{
     clock::Timestamp,
     task::Failure,
     transport::{
         DeadLetter,
-        dead_letter::fingerprint,
         dead_page::{DeadFilter, DeadGroup, DeadKey, DeadPage, DeadPlace, DeadRow, MOST_GROUPS, MOST_ROWS},
+        row_text::{cause, read_failure},
         sqlite::{
             file::{
                 columns::{moment, text},
@@ -27,12 +27,6 @@ use crate::{
 /// Rows that get their cause in one transaction.
 const AT_ONCE: usize = 500;
 const HOUR: i64 = 3_600_000;
-
-/// The cause of a failure as it stands in its columns.
-pub(crate) fn cause(failure: &Failure) -> (&'static str, String) {
-    let reason = failure.reason.as_str();
-    (reason, fingerprint(reason, &failure.error))
-}
 
 /// Gives the dead letters of a queue that have no cause in their columns one.
 pub(crate) fn fill_causes(database: &mut Database, queue: &str) -> rusqlite::Result<()> {

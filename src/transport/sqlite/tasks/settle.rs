@@ -7,10 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use rusqlite::{Connection, params};
 
-use super::{
-    submit::{headers_text, history_text, insert},
-    unique_keys,
-};
+use super::{submit::insert, unique_keys};
 use crate::{
     clock::Timestamp,
     json_text::JsonText,
@@ -18,10 +15,10 @@ use crate::{
     task::{Failure, Handle, Settlement, Task},
     transport::{
         job_entries,
+        row_text::{cause, headers_text, history_text},
         sqlite::{
             file::schema::QueueIds,
             jobs::{entries::Gathered, members, stopped},
-            requests::dead_page,
         },
     },
 };
@@ -185,7 +182,7 @@ impl PendingSettlement {
         let text =
             serde_json::to_string(failure).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
         let purge_at = self.keep.map(|keep| now.plus(keep).0);
-        let (reason, fingerprint) = dead_page::cause(failure);
+        let (reason, fingerprint) = cause(failure);
         let changed = transaction
             .prepare_cached(
                 "UPDATE task SET state = 2, owner = 0, due = ?3, failure = ?4, purge_at = ?5, \

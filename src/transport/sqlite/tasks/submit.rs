@@ -9,10 +9,13 @@ use rusqlite::{Connection, params};
 use crate::{
     clock::Timestamp,
     membership::ledger_of,
-    task::{Ending, Headers, NewTask},
-    transport::sqlite::{
-        file::schema::{QueueIds, queue_id},
-        jobs::{entries, members},
+    task::NewTask,
+    transport::{
+        row_text::headers_text,
+        sqlite::{
+            file::schema::{QueueIds, queue_id},
+            jobs::{entries, members},
+        },
     },
 };
 
@@ -44,14 +47,4 @@ pub(crate) fn insert(
                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
     let row = params![queue, due, expires_at, task.id, headers, task.body, set_at, job, round, member];
     transaction.prepare_cached(statement)?.execute(row).map(drop)
-}
-
-/// Headers as they are stored; most tasks have none.
-pub(crate) fn headers_text(headers: &Headers) -> Option<String> {
-    (!headers.is_empty()).then(|| serde_json::Value::Object(headers.clone()).to_string())
-}
-
-/// A history as it is stored; most tasks have none.
-pub(crate) fn history_text(history: &[Ending]) -> Option<String> {
-    (!history.is_empty()).then(|| serde_json::json!(history).to_string())
 }
