@@ -3,7 +3,7 @@
 //! The lock is held by the very session that claims, so that nobody can write as an owner whose lock is free. It is taken before the
 //! number can be seen by others.
 
-use std::{rc::Rc, time::Duration};
+use std::{collections::HashMap, rc::Rc, time::Duration};
 
 use tokio::sync::mpsc;
 
@@ -38,7 +38,7 @@ const BOOT: &str = "INSERT INTO @.boot (seen) VALUES (@.now_ms()) ON CONFLICT DO
 const SINCE_BOOT: &str = "SELECT @.now_ms() - greatest((SELECT seen FROM @.boot), \
                           floor(extract(epoch FROM pg_postmaster_start_time()) * 1000)::bigint)";
 /// What is in hand of queues that are worked no more goes back.
-const RELEASE_OTHERS: &str = "UPDATE @.task SET state = 0, owner = 0, claim = claim % 1000000000 + 1, redelivered = true \
+pub(super) const RELEASE_OTHERS: &str = "UPDATE @.task SET state = 0, owner = 0, claim = claim % 1000000000 + 1, redelivered = true \
                               WHERE state = 1 AND owner = $1 AND queue <> ALL ($2)";
 
 /// What is to be connected.
@@ -62,8 +62,8 @@ pub(super) struct Connected {
     pub(super) owner: i64,
     /// It is the owner that was had before.
     pub(super) is_same: bool,
-    /// Ids of the queues, in their order.
-    pub(super) queues: Vec<i32>,
+    /// Ids of the queues, by their names.
+    pub(super) queues: HashMap<String, i32>,
     /// Void rounds and frozen jobs that there are.
     pub(super) seen: Seen,
     /// Time until others may be judged.
@@ -93,7 +93,7 @@ pub(super) async fn connect(wanted: &Wanted) -> Result<Connected, Fault> {
         known_queues(&session, &wanted.queues).await?
     } else {
         let ids = wanted.ids.provide(&session, names).await?;
-        wanted.queues.iter().map(|name| ids.get(name.as_str()).copied().unwrap_or(0)).collect()
+        ids.into_iter().map(|(name, id)| (name.to_owned(), id)).collect()
     };
     let seen = Seen::all(&session).await?;
     let Some(former) = wanted.owner else {
@@ -113,9 +113,6 @@ pub(super) async fn connect(wanted: &Wanted) -> Result<Connected, Fault> {
     } else {
         grace
     };
-    if is_same {
-        session.run(RELEASE_OTHERS, &[&owner, &queues]).await?;
-    }
     Ok(Connected { session, heard, owner, is_same, queues, seen, judges_in })
 }
 
@@ -124,14 +121,14 @@ pub(super) fn channel(schema: &str) -> String {
     format!("asynctask_{schema}")
 }
 
-async fn known_queues(session: &Session, names: &[String]) -> Result<Vec<i32>, Fault> {
-    let mut ids = Vec::new();
+async fn known_queues(session: &Session, names: &[String]) -> Result<HashMap<String, i32>, Fault> {
+    let mut ids = HashMap::new();
     for name in names {
         let row = session.first("SELECT id FROM @.queue WHERE name = $1", &[name]).await?;
         let Some(row) = row else {
             return Err(Fault::new(Kind::Refused, format!("queue \"{name}\" does not exist")));
         };
-        ids.push(row.get(0));
+        ids.insert(name.clone(), row.get(0));
     }
     Ok(ids)
 }

@@ -92,6 +92,10 @@ pub(super) struct Claimer {
     pub(super) asked: Vec<Handle>,
     /// Rows that were claimed and may not be delivered.
     pub(super) taken_out: Vec<TakenOut>,
+    /// Nothing is claimed before those that have died are seen: what they had in hand is older.
+    pub(super) holds_back: bool,
+    /// Tasks of queues that are attached no more may be in our hands since an earlier session.
+    pub(super) may_hold_others: bool,
     void: HashMap<Handle, Void>,
 }
 
@@ -182,6 +186,9 @@ impl Claimer {
 
     /// When something can be claimed; `None`: not before something is heard.
     pub(super) fn next_due(&self) -> Option<Instant> {
+        if self.holds_back {
+            return None;
+        }
         let waiting = self.attached.queues().filter(|(_, queue)| queue.free_once_settled() > 0);
         let at = |next: NextDue| match next {
             NextDue::At(at) => Some(at),
@@ -271,6 +278,7 @@ impl Claimer {
         for queue in self.attached.queues_mut() {
             queue.content.reclaims = is_same;
         }
+        self.may_hold_others = is_same;
         self.recheck_all();
     }
 }

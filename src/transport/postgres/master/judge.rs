@@ -25,6 +25,9 @@ const RETURN: &str = "UPDATE @.task SET state = 0, owner = 0, claim = claim % 10
 pub(super) const RETURN_UNCOUNTED: &str = "UPDATE @.task SET state = 0, owner = 0, claim = claim % 1000000000 + 1, \
                                            redelivered = true WHERE state = 1 AND owner = $1";
 
+/// Claims wait no longer than this for those that have died.
+const SOON: Duration = Duration::from_millis(1_500);
+
 /// What is known of others.
 #[derive(Debug, Default)]
 pub(super) struct Judge {
@@ -60,6 +63,11 @@ impl Dead {
 }
 
 impl Judge {
+    /// Whether somebody seems to be dead who will soon be judged.
+    pub(super) fn is_about_to_judge(&self, now: Instant) -> bool {
+        !self.free.is_empty() && self.from <= now + SOON
+    }
+
     /// A session is up: nobody is judged for this long.
     pub(super) fn wait(&mut self, until: Instant) {
         *self = Self { from: until, others: self.others, ..Self::default() };

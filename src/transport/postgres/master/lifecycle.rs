@@ -18,6 +18,7 @@ use crate::{
     backoff::Backoff,
     clock::Instant,
     plural::counted,
+    task::QueueIndex,
     transport::{
         Error, Event,
         postgres::connect::{
@@ -127,12 +128,15 @@ impl Actor {
         if let Some(setups) = self.attach.take() {
             // Nothing is in hand yet, so nothing of it can be stopped.
             self.seen = seen;
-            for (index, (setup, id)) in setups.into_iter().zip(&queues).enumerate() {
-                self.claimer.add(crate::task::QueueIndex(index), setup, *id);
+            for (index, setup) in setups.into_iter().enumerate() {
+                let id = queues.get(&setup.name).copied().unwrap_or(0);
+                self.claimer.add(QueueIndex(index), setup, id);
             }
+            self.claimer.holds_back = true;
         } else {
-            for (queue, id) in self.claimer.attached.queues_mut().zip(queues) {
-                queue.content.id = id;
+            for queue in self.claimer.attached.queues_mut() {
+                let id = queues.get(&queue.content.setup.name);
+                queue.content.id = id.copied().unwrap_or(queue.content.id);
             }
         }
         self.tell(Event::Noticed { within: Some(self.address.dead_after) });
@@ -226,7 +230,7 @@ impl Actor {
             }
             self.store_advance(&session).await;
             self.tell_entries(&session).await;
-            if self.is_master && !self.step(&session).await {
+            if self.is_master && !(self.release_others(&session).await && self.step(&session).await) {
                 return;
             }
             self.begin_survey();
@@ -237,6 +241,23 @@ impl Actor {
             if !self.is_master || !self.claimer.has_work(self.clock.now().at) || !self.requests.is_empty() {
                 return;
             }
+        }
+    }
+
+    /// What is in our hands since an earlier session, of queues that were removed since, goes back. Gives whether it goes on.
+    async fn release_others(&mut self, session: &Rc<Session>) -> bool {
+        if !std::mem::take(&mut self.claimer.may_hold_others) {
+            return true;
+        }
+        let (owner, queues) = (self.claimer.owner, self.claimer.queue_ids());
+        let released = async { session.run(attach::RELEASE_OTHERS, &[&owner, &queues]).await };
+        match self.over_work(session, released).await {
+            Some(Ok(_)) => true,
+            Some(Err(fault)) => {
+                self.claimer.may_hold_others = true;
+                self.step_failed(session, fault)
+            }
+            None => false,
         }
     }
 
@@ -309,6 +330,7 @@ impl Actor {
         for deliveries in result.delivered {
             self.tell(Event::Delivered(deliveries));
         }
+        self.claimer.may_hold_others |= self.sessions > 1 && !result.removed.is_empty();
         for queue in result.removed {
             self.tell(Event::QueueRemoved { queue });
         }

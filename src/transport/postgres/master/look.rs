@@ -31,6 +31,7 @@ impl Actor {
             return;
         }
         self.judge_others(&session).await;
+        self.claimer.holds_back &= self.judge.is_about_to_judge(self.clock.now().at);
         self.tell_stopped(&session).await;
         if self.waits && !std::mem::take(&mut self.was_idle) && self.claimer.has_room() {
             self.set_waits(&session, false).await;

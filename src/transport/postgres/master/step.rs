@@ -64,7 +64,7 @@ impl Claimer {
             let mut queues = self.attached.queues();
             queues.any(|(_, queue)| queue.free_once_settled() > 0 && queue.content.next.is_due(now))
         };
-        !self.pending.is_empty() || !self.asked.is_empty() || is_due()
+        !self.pending.is_empty() || !self.asked.is_empty() || (!self.holds_back && is_due())
     }
 
     /// Stores the first of the pending settlements and claims what is due. On an error nothing has changed, and all is still
@@ -140,6 +140,9 @@ impl Claimer {
 
     fn claims(&self, now: Instant) -> Vec<Claim> {
         let mut claims = Vec::new();
+        if self.holds_back {
+            return claims;
+        }
         for (index, queue) in self.attached.queues() {
             let room = queue.free_once_settled();
             let content = &queue.content;
