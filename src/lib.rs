@@ -172,7 +172,7 @@
 //! | 7 | `transport::opening` | an address becomes a transport |
 //! | 7 | `celery::node` | how Celery's tools see the master |
 //! | 7 | `junit` | the report of a run |
-//! | 6 | `transport::amqp`, `transport::sqlite`, `transport::localmem` | the transports |
+//! | 6 | `transport::amqp`, `transport::postgres`, `transport::sqlite`, `transport::localmem` | the transports |
 //! | 6 | `jobs::ledger` | jobs from step to step: entries in, what is stored out |
 //! | 5 | `transport` | the contract of what carries tasks |
 //! | 5 | `unique` | keys of which one task at a time is in hand |

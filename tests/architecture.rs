@@ -67,6 +67,7 @@ const WORLD: &[&str] = &[
     "rusqlite",
     "signal_hook",
     "tokio",
+    "tokio_postgres",
     "tracing",
     "jiff::Timestamp::now",
     "jiff::Zoned::now",
@@ -76,6 +77,7 @@ const WORLD: &[&str] = &[
     "crate::cli",
     "crate::worker",
     "crate::transport::amqp",
+    "crate::transport::postgres",
     "crate::transport::sqlite",
     "crate::transport::localmem",
     "crate::transport::Transport",
@@ -105,11 +107,13 @@ const VOCABULARY: &[&str] = &[
     "unicode",
 ];
 
+const ALONE: &str = "a transport stands alone";
+
 /// `(files, may not know, why)`.
 const FORBIDDEN: &[(&str, &[&str], &str)] = &[
     (
         "worker",
-        &["crate::master", "crate::transport", "crate::cli", "crate::config", "lapin", "rusqlite"],
+        &["crate::master", "crate::transport", "crate::cli", "crate::config", "lapin", "rusqlite", "tokio_postgres"],
         "a worker talks to its master over one socket and to nobody else",
     ),
     (
@@ -117,9 +121,26 @@ const FORBIDDEN: &[(&str, &[&str], &str)] = &[
         &["crate::master", "crate::worker", "crate::cli", "crate::process"],
         "a transport is asked and answers; it does not know by whom",
     ),
-    ("transport/amqp", &["crate::transport::sqlite", "crate::transport::localmem"], "a transport stands alone"),
-    ("transport/sqlite", &["crate::transport::amqp", "crate::transport::localmem"], "a transport stands alone"),
-    ("transport/localmem", &["crate::transport::amqp", "crate::transport::sqlite"], "a transport stands alone"),
+    (
+        "transport/amqp",
+        &["crate::transport::sqlite", "crate::transport::localmem", "crate::transport::postgres"],
+        ALONE,
+    ),
+    (
+        "transport/sqlite",
+        &["crate::transport::amqp", "crate::transport::localmem", "crate::transport::postgres"],
+        ALONE,
+    ),
+    (
+        "transport/localmem",
+        &["crate::transport::amqp", "crate::transport::sqlite", "crate::transport::postgres"],
+        ALONE,
+    ),
+    (
+        "transport/postgres",
+        &["crate::transport::amqp", "crate::transport::sqlite", "crate::transport::localmem"],
+        ALONE,
+    ),
     (
         "process",
         &["crate::master", "crate::worker", "crate::cli", "crate::config", "crate::transport", "crate::schedule"],
@@ -127,7 +148,11 @@ const FORBIDDEN: &[(&str, &[&str], &str)] = &[
     ),
     ("config", &["crate::master", "crate::worker", "crate::cli", "crate::process"], "settings mean, they do nothing"),
     ("schedule", &["crate::master", "crate::transport", "crate::cli", "crate::worker"], "the calendar is pure"),
-    ("master", &["crate::cli", "crate::transport::amqp", "crate::transport::sqlite"], "the master has one contract"),
+    (
+        "master",
+        &["crate::cli", "crate::transport::amqp", "crate::transport::postgres", "crate::transport::sqlite"],
+        "the master has one contract",
+    ),
 ];
 
 /// Files with more than 400 lines before their tests, and why they are whole.
@@ -160,6 +185,7 @@ const OTHER_CRATES: &[&str] = &[
     "signal_hook",
     "strsim",
     "tokio",
+    "tokio_postgres",
     "tracing",
 ];
 

@@ -71,6 +71,9 @@ pub(super) enum Verb {
     /// When the schedules fire: the next three moments of each, the last one, and who fires them
     #[command(after_help = "Example:\n  asynctask schedules -c asynctask.yaml")]
     Schedules(Schedules),
+    /// The tables of a PostgreSQL database: made, or brought to the newest version
+    #[command(after_help = "Examples:\n  asynctask schema -c asynctask.yaml\n  asynctask schema --sql | psql shop")]
+    Schema(Schema),
     /// Dead letters: what failed for good, and why
     #[command(after_help = "Example:\n  asynctask failed list thumbnails")]
     Failed {
@@ -120,6 +123,13 @@ pub(super) enum Verb {
     /// Print the manual page
     #[command(after_help = "Example:\n  asynctask man | man -l -")]
     Man,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Schema {
+    /// Only print the SQL that makes them in an empty database, for those whose programs may not
+    #[arg(long)]
+    pub(super) sql: bool,
 }
 
 #[derive(Args, Debug)]

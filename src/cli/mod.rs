@@ -28,6 +28,7 @@ mod queues;
 mod run_payload;
 mod run_report;
 mod schedules;
+mod schema;
 pub(crate) mod settings;
 mod spelling;
 mod submit;
@@ -72,6 +73,7 @@ pub(crate) fn run(registry: &Registry, arguments: &[OsString]) -> ExitCode {
         Verb::CheckWorker(verb) => check_worker::run(registry, &cli.global, &verb),
         Verb::Queues(verb) => queues::run(registry, &cli.global, &verb),
         Verb::Schedules(verb) => schedules::run(registry, &cli.global, &verb),
+        Verb::Schema(verb) => schema::run(registry, &cli.global, &verb),
         Verb::Failed { verb } => failed::run(registry, &cli.global, &verb),
         Verb::Jobs { verb } => jobs::run(registry, &cli.global, &verb),
         Verb::Status(verb) => control::status(registry, &cli.global, &verb),

@@ -36,7 +36,7 @@ pub use self::{
     error::{Error, Extent},
     event::Event,
     lookup::look_up,
-    opening::{CLIENT_PATIENCE, cluster, open, open_client, read_uri, with_tls},
+    opening::{CLIENT_PATIENCE, cluster, open, open_client, read_uri, schema_sql, schema_version, with_tls},
     uri::Uri,
 };
 pub(crate) use self::{

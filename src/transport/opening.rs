@@ -63,7 +63,15 @@ pub fn with_tls(uri: &Uri, tls: &Tls) -> Result<Uri, String> {
     match uri {
         Uri::Amqp(text) => Ok(Uri::Amqp(cluster_with_tls(&split(text), tls)?.join(","))),
         #[cfg(feature = "postgres")]
-        Uri::Postgres(text) => Ok(Uri::Postgres(super::postgres::address_with_tls(text, tls)?)),
+        Uri::Postgres(_) if tls.server_name.is_some() => {
+            Err("has no server_name for postgres://; a certificate is for the host of the address".to_owned())
+        }
+        #[cfg(feature = "postgres")]
+        Uri::Postgres(text) => {
+            let Tls { ca, certificate, key, .. } = tls.clone();
+            let files = super::postgres::TlsFiles { ca, certificate, key };
+            Ok(Uri::Postgres(super::postgres::address_with_tls(text, &files)?))
+        }
         _ => Err("is for a transport of amqps:// addresses, and there is none".to_owned()),
     }
 }
@@ -84,6 +92,34 @@ pub fn open(uri: &Uri, events: Events) -> Result<Box<dyn Transport>, Error> {
 /// As [`open`].
 pub fn open_client(uri: &Uri, events: Events, patience: Duration) -> Result<Box<dyn Transport>, Error> {
     opened(uri, events, Some(patience))
+}
+
+/// What makes the tables of a PostgreSQL database, as SQL.
+///
+/// # Errors
+/// [`Error::BadUri`] for any other transport.
+pub fn schema_sql(uri: &Uri) -> Result<String, Error> {
+    match uri {
+        #[cfg(feature = "postgres")]
+        Uri::Postgres(address) => super::postgres::Postgres::schema_sql(address),
+        uri => Err(without_tables(uri)),
+    }
+}
+
+/// Makes the tables of a PostgreSQL database, or brings them to the newest version. Gives a line that says which that is.
+///
+/// # Errors
+/// [`Error::BadUri`] for any other transport; [`Error::Unreachable`] and [`Error::Refused`] as the server says.
+pub fn schema_version(uri: &Uri) -> Result<String, Error> {
+    match uri {
+        #[cfg(feature = "postgres")]
+        Uri::Postgres(address) => super::postgres::Postgres::provide_schema(address),
+        uri => Err(without_tables(uri)),
+    }
+}
+
+fn without_tables(uri: &Uri) -> Error {
+    Error::BadUri { text: uri.to_string(), cause: "it has no tables that are made apart".to_owned() }
 }
 
 fn opened(uri: &Uri, events: Events, patience: Option<Duration>) -> Result<Box<dyn Transport>, Error> {

@@ -39,7 +39,25 @@ pub(super) fn hint(cause: &str) -> &'static str {
              host, or end others",
         ),
         (&["queue limit", "queues limit"], "raise the limit on queues of this virtual host, or delete others"),
+        (
+            &["password authentication failed", "no pg_hba.conf entry"],
+            "check user and password of the transport's address, and the server's pg_hba.conf",
+        ),
+        (
+            &["pool of transactions"],
+            "submitting works through such a pool; masters need the server itself, or session pooling",
+        ),
+        (
+            &["permission denied for database", "permission denied for schema"],
+            "asynctask schema --sql prints what somebody with the right may run",
+        ),
+        (&["asynctask schema"], "or leave declare: passive out"),
+        (
+            &["too many connections", "too many clients"],
+            "a master takes two to four sessions: raise max_connections, or run fewer masters",
+        ),
         (&["is down"], "the virtual host is stopped; rabbitmqctl restart_vhost starts it"),
+        (&["database \"", "role \""], "createdb and createuser make what is not there"),
         (
             &["not found"],
             "check user, password and virtual host of the transport's address: this one is not there (rabbitmqctl add_vhost \

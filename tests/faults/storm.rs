@@ -15,6 +15,7 @@ use crate::support::{
     Demo, Place,
     broker::{self, Broker},
     log::{Log, Master, Stopwatch},
+    postgres::{self, Server},
 };
 
 /// In plain `cargo test`.
@@ -39,6 +40,41 @@ fn seeds() -> Vec<u64> {
     text.split(',').map(|seed| seed.trim().parse().expect("ASYNCTASK_FAULT_SEED has numbers")).collect()
 }
 
+/// What carries the tasks, and falls.
+trait Falls: Sync {
+    fn name(&self) -> &'static str;
+    fn kill(&self);
+    fn restart(&self);
+}
+
+impl Falls for Broker {
+    fn name(&self) -> &'static str {
+        "RabbitMQ"
+    }
+
+    fn kill(&self) {
+        Broker::kill(self);
+    }
+
+    fn restart(&self) {
+        Broker::restart(self);
+    }
+}
+
+impl Falls for Server {
+    fn name(&self) -> &'static str {
+        "PostgreSQL"
+    }
+
+    fn kill(&self) {
+        self.stop(Signal::SIGQUIT);
+    }
+
+    fn restart(&self) {
+        self.start();
+    }
+}
+
 /// What happened in a storm.
 #[derive(Default)]
 struct Toll {
@@ -51,7 +87,7 @@ struct Toll {
 
 struct Storm<'a> {
     demo: &'a Demo,
-    broker: Option<&'a Broker>,
+    broker: Option<&'a dyn Falls>,
     master: Master,
     logs: Vec<Log>,
     toll: Toll,
@@ -128,7 +164,7 @@ impl Storm<'_> {
     }
 }
 
-fn storm(place: &Place, broker: Option<&Broker>, seed: u64, tasks: u64) {
+fn storm(place: &Place, broker: Option<&dyn Falls>, seed: u64, tasks: u64) {
     let watch = Stopwatch::start();
     let demo = Demo::new(place);
     let mut dice = Dice::new(seed);
@@ -169,7 +205,7 @@ fn storm(place: &Place, broker: Option<&Broker>, seed: u64, tasks: u64) {
     println!(
         "storm on {}, seed {seed}: {tasks} tasks, {} workers, {} masters and {} brokers killed: {} lost, {} dead \
          letters, {} done more than once ({again} runs too many), {} of them unavoidable, in {:.1} s",
-        if broker.is_some() { "RabbitMQ" } else { "SQLite" },
+        broker.map_or("SQLite", Falls::name),
         toll.workers,
         toll.masters,
         toll.brokers,
@@ -222,5 +258,13 @@ fn a_storm_on_rabbitmq_loses_nothing() {
     let Some(broker) = broker::own() else { return };
     for seed in seeds() {
         storm(&Place::Amqp(broker.fresh_vhost()), Some(&broker), seed, tasks());
+    }
+}
+
+#[test]
+fn a_storm_on_postgresql_loses_nothing() {
+    let Some(server) = postgres::own() else { return };
+    for seed in seeds() {
+        storm(&Place::Postgres(server.fresh_database()), Some(&server), seed, tasks());
     }
 }

@@ -75,6 +75,7 @@ fn until_seen(what: &str, round: impl Fn(&Demo) -> bool) {
         let again = || match &place {
             Place::Sqlite => Some(Place::sqlite()),
             Place::Amqp(_) => Place::amqp(),
+            Place::Postgres(_) => Place::postgres(),
         };
         let seen = (0..20).any(|_| round(&Demo::new(&again().expect("it was there"))));
         assert!(seen, "{what}: not once in 20 runs on {place:?}");

@@ -20,6 +20,8 @@ pub enum Place {
     Sqlite,
     /// A virtual host of its own on the tests' broker.
     Amqp(String),
+    /// A database of its own on the tests' server.
+    Postgres(String),
 }
 
 impl Place {
@@ -33,9 +35,14 @@ impl Place {
         super::broker::controlled().map(|broker| Self::Amqp(broker.fresh_vhost()))
     }
 
+    /// PostgreSQL, if there is one.
+    pub fn postgres() -> Option<Self> {
+        super::postgres::shared().map(|server| Self::Postgres(server.fresh_database()))
+    }
+
     /// All that are there.
     pub fn all() -> Vec<Self> {
-        [Some(Self::Sqlite), Self::amqp()].into_iter().flatten().collect()
+        [Some(Self::Sqlite), Self::amqp(), Self::postgres()].into_iter().flatten().collect()
     }
 }
 
@@ -104,7 +111,7 @@ impl Demo {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let uri = match place {
             Place::Sqlite => format!("sqlite:{}", folder.path().join("tasks.db").display()),
-            Place::Amqp(uri) => uri.clone(),
+            Place::Amqp(uri) | Place::Postgres(uri) => uri.clone(),
         };
         Self { folder, uri, logs: Mutex::default() }
     }

@@ -7,6 +7,7 @@
 #[expect(unreachable_pub, reason = "a test has no outside; `pub` here means: for the tenants")]
 mod contract;
 mod foreign;
+mod postgres;
 mod rabbitmq;
 #[path = "../support/mod.rs"]
 mod support;
@@ -34,7 +35,7 @@ impl Tenant for Localmem {
 contract::every_clause!(sqlite, crate::contract::sqlite::Sqlite);
 contract::every_clause!(localmem, super::Localmem);
 contract::every_clause!(amqp, crate::contract::amqp_tenant::Amqp);
-contract::every_clause!(postgres, crate::contract::postgres_tenant::Postgres);
+contract::every_clause!(postgresql, crate::contract::postgres_tenant::Postgres);
 contract::every_clause!(model, crate::contract::model::Model<false>);
 contract::every_clause!(model_of_classic_queues, crate::contract::model::Model<true>);
 contract::every_clause!(through_a_decorator, crate::contract::faulty::FaultyMemory);

@@ -24,13 +24,16 @@ mod schedules;
 mod schema;
 mod tasks;
 
-use std::{sync::Arc, time::Duration};
+use std::{rc::Rc, sync::Arc, time::Duration};
 
 use tokio::sync::mpsc;
 
-pub(super) use self::connect::address::{address_with_tls, check_address};
+pub(super) use self::connect::{
+    address::{address_with_tls, check_address},
+    tls::TlsFiles,
+};
 use self::{
-    connect::address::Address,
+    connect::{address::Address, lane::Lane, session::Role},
     master::{actor::Actor, closing::Closing},
 };
 use super::{Error, Events, Request, Transport};
@@ -77,6 +80,23 @@ impl Postgres {
         let bad = |cause| Error::BadUri { text: redact_address(uri), cause };
         let address = Address::parse(uri).map_err(bad)?;
         Ok(schema::migrate::as_sql(&address.schema))
+    }
+
+    /// Makes the tables, or brings them to the newest version. Gives a line that says which that is.
+    ///
+    /// # Errors
+    /// [`Error::BadUri`], [`Error::Unreachable`], [`Error::Refused`].
+    pub fn provide_schema(uri: &str) -> Result<String, Error> {
+        let bad = |cause| Error::BadUri { text: redact_address(uri), cause };
+        let address = Rc::new(Address::parse(uri).map_err(bad)?);
+        let failed = |error: std::io::Error| Error::Unreachable { uri: redact_address(uri), cause: error.to_string() };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+        let version = async {
+            let lane = Lane::new(&address, Role::Side, &"asynctask schema".into(), Duration::ZERO);
+            lane.with(async |session| schema::migrate::version(session).await).await.map_err(|(error, _)| error)
+        };
+        let version = tokio::task::LocalSet::new().block_on(&runtime, version)?;
+        Ok(format!("schema {} is at version {version}", address.schema))
     }
 }
 

@@ -161,6 +161,7 @@ fn another(place: &Place) -> Place {
     match place {
         Place::Sqlite => Place::sqlite(),
         Place::Amqp(_) => Place::amqp().expect("there was one"),
+        Place::Postgres(_) => Place::postgres().expect("there was one"),
     }
 }
 

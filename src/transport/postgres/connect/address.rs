@@ -19,7 +19,7 @@ use std::{
 use tokio_postgres::config::{Config, Host, SslMode, TargetSessionAttrs};
 
 use super::tls::TlsFiles;
-use crate::{redact::redact_address, transport::amqp::Tls};
+use crate::redact::redact_address;
 
 /// Attempts to connect end after this.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
@@ -66,17 +66,14 @@ pub(crate) fn check_address(text: &str, folder: &Path) -> Result<String, String>
     Address::parse(&text).map(|_| text)
 }
 
-/// An address with the files of these settings.
+/// An address with files for TLS.
 ///
 /// # Errors
 /// What is wrong with that, as the end of a sentence about the settings.
-pub(crate) fn address_with_tls(text: &str, tls: &Tls) -> Result<String, String> {
-    if tls.server_name.is_some() {
-        return Err("has no server_name for postgres://; its certificate is for the host of the address".to_owned());
-    }
+pub(crate) fn address_with_tls(text: &str, files: &TlsFiles) -> Result<String, String> {
     let (front, pairs) = split(text);
     let mut pairs: Vec<_> = pairs.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-    for (name, file) in [("sslrootcert", &tls.ca), ("sslcert", &tls.certificate), ("sslkey", &tls.key)] {
+    for (name, file) in [("sslrootcert", &files.ca), ("sslcert", &files.certificate), ("sslkey", &files.key)] {
         let Some(file) = file else { continue };
         if pairs.iter().any(|(known, _)| known == name) {
             return Err(format!("and the address both say {name}"));
@@ -84,8 +81,7 @@ pub(crate) fn address_with_tls(text: &str, tls: &Tls) -> Result<String, String> 
         pairs.push((name.to_owned(), file.display().to_string()));
     }
     let text = joined(front, &pairs);
-    let address = Address::parse(&text)?;
-    if address.tls.is_none() {
+    if Address::parse(&text)?.tls.is_none() {
         return Err(
             "is for a transport that is spoken to by TLS; sslmode=verify-full in the address says so".to_owned()
         );

@@ -8,16 +8,16 @@ use std::{collections::VecDeque, rc::Rc, sync::Arc, time::Duration};
 use tokio::sync::mpsc;
 
 use super::{
+    asked::{Change, Lease, Ledger, Pause},
     attach,
     claimer::Claimer,
     closing::Closing,
-    coordinate::Ledger,
-    housekeeping::Vacuum,
     judge::Judge,
-    lifecycle::Work,
     notes::Note,
     submitter::{self, Submit},
+    vacuum::Vacuum,
     wake::{Wake, Woken},
+    work::Work,
 };
 use crate::{
     clock::{Clock, Instant},
@@ -91,27 +91,6 @@ pub(in crate::transport::postgres) struct Actor {
     pub(super) pause: Option<Pause>,
     /// Settlements in the next step, at most: fewer after a fault of one of them.
     pub(super) most: usize,
-}
-
-/// When the next try is due after a step that failed.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Pause {
-    pub(super) again_at: Instant,
-    pub(super) failures: u32,
-}
-
-/// The scheduler's lease that was asked for.
-pub(super) struct Lease {
-    pub(super) application: String,
-    pub(super) held: bool,
-    /// That another one has it was told.
-    pub(super) is_refused: bool,
-}
-
-/// A change of the attached queues that was asked for.
-pub(super) enum Change {
-    Add(QueueIndex, QueueSetup),
-    Remove(QueueIndex),
 }
 
 impl Actor {

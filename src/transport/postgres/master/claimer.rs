@@ -12,7 +12,7 @@ use crate::{
         identity::{identity, next_handle},
         postgres::tasks::{
             claim::{Claimed, TakenOut},
-            settle::{PendingSettlement, RowClaim},
+            pending::{PendingSettlement, RowClaim},
         },
     },
 };

@@ -1,15 +1,16 @@
 //! What one process of an application holds at a time: the lease of its scheduler, the ledger of its jobs. Each is a lock of the session
 //! for work; it falls with that session, and is asked for again by each look.
 
-use std::{collections::BTreeSet, rc::Rc};
+use std::rc::Rc;
 
 use super::{
-    actor::{Actor, Lease},
+    actor::Actor,
+    asked::{HeldLedger, Lease, Ledger},
     attach::host,
 };
 use crate::{
     clock::Timestamp,
-    jobs::record::{Advance, EntryId},
+    jobs::record::Advance,
     task::NewTask,
     transport::{
         Error, Event, ScheduleMemory,
@@ -42,32 +43,6 @@ WITH held AS (
 SELECT NULL::int, EXISTS (SELECT 1 FROM held WHERE key = $1)
 UNION ALL
 SELECT pid, EXISTS (SELECT 1 FROM held WHERE key = owner) FROM @.master WHERE host = $2";
-
-/// The ledger that was asked for.
-pub(super) struct Ledger {
-    pub(super) application: String,
-    pub(super) held: Option<HeldLedger>,
-    /// Entries may have come.
-    pub(super) is_told: bool,
-    is_refused: bool,
-}
-
-/// A ledger that is ours.
-#[derive(Default)]
-pub(super) struct HeldLedger {
-    epoch: i64,
-    /// Entries that were told and are not folded.
-    outstanding: BTreeSet<EntryId>,
-    /// The step that is to be stored.
-    advance: Option<Box<Advance>>,
-}
-
-impl Ledger {
-    /// Whether it is ours.
-    pub(super) const fn is_held(&self) -> bool {
-        self.held.is_some()
-    }
-}
 
 impl Actor {
     fn lock(&self, purpose: &str, application: &str) -> i64 {

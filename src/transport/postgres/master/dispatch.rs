@@ -2,10 +2,7 @@
 
 use std::{collections::BTreeSet, rc::Rc};
 
-use super::{
-    actor::{Actor, Change},
-    notes::Note,
-};
+use super::{actor::Actor, asked::Change, notes::Note};
 use crate::{
     plural,
     transport::{

@@ -1,6 +1,7 @@
 //! A transport that is attached, or holds a lock: its session, what it has in hand, and which other masters live.
 
 pub(super) mod actor;
+mod asked;
 mod attach;
 mod claimer;
 pub(super) mod closing;
@@ -14,4 +15,7 @@ mod notes;
 mod order;
 mod step;
 mod submitter;
+mod turn;
+mod vacuum;
 mod wake;
+mod work;

@@ -90,6 +90,11 @@ async fn migrate_once(session: &Session, schema: &str) -> Result<(), Fault> {
         .await
 }
 
+/// How many steps the database has taken.
+pub(crate) async fn version(session: &Session) -> Result<i32, Fault> {
+    Ok(session.rows_of(VERSION, &[]).await?.first().map_or(0, |row| row.get(0)))
+}
+
 /// All steps as text, for those whose programs may not make tables.
 pub(crate) fn as_sql(schema: &str) -> String {
     let mut sql = format!("BEGIN;\nCREATE SCHEMA IF NOT EXISTS {schema};\n");

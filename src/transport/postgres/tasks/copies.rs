@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::{
     members::member_text,
-    settle::{PendingSettlement, Statement, failure_text},
+    pending::{PendingSettlement, Statement, failure_text},
     settle_sql::COPY,
     submit::millis,
 };

@@ -4,6 +4,7 @@ pub(super) mod cancel;
 pub(super) mod claim;
 mod copies;
 pub(super) mod members;
+pub(super) mod pending;
 pub(super) mod purge;
 pub(super) mod settle;
 pub(super) mod settle_sql;

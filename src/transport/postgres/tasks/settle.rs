@@ -4,71 +4,24 @@
 //! one, and nothing is changed: that delivery is no longer ours. What a settlement tells a ledger, and what it submits, is stored by
 //! the statement that changes the row, and only if it does.
 
-use std::{
-    collections::{BTreeSet, HashMap, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use tokio_postgres::types::ToSql;
 
 use super::{
     copies::Copy,
+    pending::{PendingSettlement, RowClaim, Statement, failure_text},
     settle_sql::{DEAD, FINISH, PUT_BACK, RELEASE, REMOVE, REMOVE_VOID},
-    submit::{NewRows, millis, queues},
+    submit::{NewRows, millis},
     unique_keys,
 };
 use crate::{
     clock::Timestamp,
+    json_text::JsonText,
     membership::ledger_of,
-    task::{Failure, Handle, Settlement, Task},
+    task::{Failure, Handle, Settlement},
     transport::{job_entries, row_text::cause},
 };
-
-/// A settlement that was asked for and is not stored, with all that is needed to store it.
-pub(crate) struct PendingSettlement {
-    pub(crate) handle: Handle,
-    /// The row; `None` if the task was accepted before, which removed it.
-    pub(crate) row: Option<RowClaim>,
-    /// Id of the task's queue.
-    pub(crate) queue: i32,
-    /// How long a dead letter of this queue is kept.
-    pub(crate) keep: Option<Duration>,
-    pub(crate) task: Arc<Task>,
-    /// The key that is given back with it.
-    pub(crate) key: Option<String>,
-    /// It came again, and may have a key that was granted before.
-    pub(crate) came_again: bool,
-    pub(crate) settlement: Settlement,
-}
-
-/// The row of a delivery, with the number of its claim.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct RowClaim {
-    pub(crate) id: i64,
-    pub(crate) claim: i32,
-}
-
-impl PendingSettlement {
-    /// Whether there is a task to claim after it, now or later.
-    pub(crate) fn is_claimable(&self) -> bool {
-        self.settlement.puts_back() || queues(self.submitted()).next().is_some()
-    }
-
-    /// What its `Done` submits.
-    pub(crate) fn submitted(&self) -> &[crate::task::NewTask] {
-        match &self.settlement {
-            Settlement::Done { submit } => submit,
-            _ => &[],
-        }
-    }
-
-    /// The applications whose ledgers it tells something, or may.
-    pub(crate) fn ledgers(&self) -> impl Iterator<Item = &str> {
-        let of_job = self.task.membership.as_deref().map(|membership| membership.application.as_str());
-        self.submitted().iter().filter_map(|task| ledger_of(&task.queue)).chain(of_job)
-    }
-}
 
 /// Rows with the numbers of their claims.
 #[derive(Default)]
@@ -98,7 +51,7 @@ impl<'a> Moved<'a> {
     fn push(&mut self, row: RowClaim, pending: &'a PendingSettlement, failure: Option<&Failure>, now: Timestamp) {
         let task = &pending.task;
         self.rows.push(row);
-        self.memos.push(job_entries::memo_after(task, &pending.settlement).map(crate::json_text::JsonText::as_str));
+        self.memos.push(job_entries::memo_after(task, &pending.settlement).map(JsonText::as_str));
         self.failed_at.push(failure.map(|failure| failure.failed_at.0));
         self.applications.push(task.membership.as_deref().map(|membership| membership.application.as_str()));
         self.entries.push(job_entries::of_settlement(task, &pending.settlement, now).map(|entry| entry.to_bytes()));
@@ -130,9 +83,6 @@ pub(crate) struct Batch<'a> {
     keys: Vec<String>,
     key_rows: Vec<i64>,
 }
-
-/// A statement with its parameters.
-pub(crate) type Statement<'a> = (&'static str, Vec<&'a (dyn ToSql + Sync)>);
 
 impl<'a> Batch<'a> {
     /// The columns of these settlements of an owner. `ids` has the queues of what they submit.
@@ -261,11 +211,6 @@ impl<'a> Batch<'a> {
         statements.extend(self.copies.iter().map(Copy::statement));
         statements
     }
-}
-
-/// A failure as it is stored.
-pub(crate) fn failure_text(failure: &Failure) -> String {
-    serde_json::to_string(failure).expect("a failure is a map with text keys")
 }
 
 /// The settlements among these whose rows were not changed: they came too late.
