@@ -91,7 +91,7 @@ fn what_a_former_owner_settles_changes_nothing() {
     let held = former.delivery();
     assert_eq!(former.lock(held.handle, "k"), None);
     let mut next = Party::attached(&at, &[setup("foo", &[])], 1);
-    proxy.refuse();
+    proxy.sever();
     lost(&mut former);
     let theirs = next.delivery();
     assert_eq!(told(std::slice::from_ref(&theirs)), [("a", 1, true)]);

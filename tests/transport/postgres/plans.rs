@@ -9,9 +9,11 @@ use crate::contract::{
 #[test]
 fn claims_and_settlements_scan_no_table() {
     let Some(at) = At::fresh() else { return };
-    let mut party = Party::attached(&at, &[setup("foo", &[])], 50);
+    Party::attached(&at, &[setup("foo", &[])], 0).close();
     // Statistics of an empty table, by which a scan of all of it looks cheap.
     at.sql("ANALYZE asynctask.task");
+    let before = scans(&at);
+    let mut party = Party::attached(&at, &[setup("foo", &[])], 50);
     party.submit(tasks("foo", 2_000));
     for _ in 0..40 {
         let came = party.deliveries(50);
@@ -22,8 +24,10 @@ fn claims_and_settlements_scan_no_table() {
         party.settled(&handles);
     }
     party.close();
-    // Sessions tell the server what they did when they end.
-    let scans = "SELECT pg_stat_force_next_flush(); SELECT seq_scan FROM pg_stat_user_tables WHERE relname = 'task'";
-    let scans = at.sql(scans);
-    assert_eq!(scans.lines().last().unwrap_or_default().trim(), "1", "beside that of ANALYZE or of making it: {scans}");
+    assert_eq!(scans(&at), before);
+}
+
+/// How often all of the table was read. What made its indexes read it, too; sessions tell what they did when they end.
+fn scans(at: &At) -> String {
+    at.sql("SELECT pg_stat_force_next_flush(); SELECT seq_scan FROM pg_stat_user_tables WHERE relname = 'task'")
 }
