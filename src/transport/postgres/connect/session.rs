@@ -34,6 +34,8 @@ pub(crate) enum Role {
     Side,
     /// What may take long.
     Long,
+    /// The upkeep: as long, and as independent of statistics as the claims.
+    Keeper,
 }
 
 /// An open session. Dropped, it is closed at once.
@@ -221,7 +223,7 @@ fn version(text: Option<&str>) -> u32 {
 /// A role or a database may have others of any of these by default.
 fn settings(role: Role, version: u32, dead_after: Duration) -> String {
     let dead_after = dead_after.as_millis();
-    let patience = if role == Role::Long { 0 } else { 60_000 };
+    let patience = if matches!(role, Role::Long | Role::Keeper) { 0 } else { 60_000 };
     let mut text = format!(
         "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE; \
          SET statement_timeout = {patience}; SET lock_timeout = 5000; SET idle_in_transaction_session_timeout = 10000; \
@@ -230,7 +232,7 @@ fn settings(role: Role, version: u32, dead_after: Duration) -> String {
          SET tcp_user_timeout = {}; SET client_connection_check_interval = 5000",
         dead_after - 4000
     );
-    if role == Role::Work {
+    if matches!(role, Role::Work | Role::Keeper) {
         text.push_str(
             "; SET enable_seqscan = off; SET enable_bitmapscan = off; SET plan_cache_mode = force_generic_plan",
         );

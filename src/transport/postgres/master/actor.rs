@@ -108,7 +108,7 @@ impl Actor {
         let name: Rc<str> = format!("asynctask/{host}/{number}.{random:x}").into();
         let patience = if is_client { Duration::ZERO } else { PATIENCE };
         let lane = |role| Rc::new(Lane::new(&address, role, &name, patience));
-        let (side, long, keeper) = (lane(Role::Side), lane(Role::Long), lane(Role::Long));
+        let (side, long, keeper) = (lane(Role::Side), lane(Role::Long), lane(Role::Keeper));
         let (notes, heard_notes) = mpsc::unbounded_channel();
         let (submits, waiting) = mpsc::unbounded_channel();
         let ids = Rc::<QueueIds>::default();
@@ -197,10 +197,10 @@ impl Actor {
 
     /// Time until the next deadline; `None`: nothing is waited for but requests, notes and notifications.
     fn timeout(&self) -> Option<Duration> {
-        if self.refused.is_some() || self.work.is_none() {
-            return None;
-        }
         let now = self.clock.now().at;
+        if self.refused.is_some() || self.work.is_none() {
+            return self.wake.due().filter(|_| self.refused.is_none()).map(|at| at.since(now));
+        }
         let mut at = Some(self.look_at);
         let mut or = |other: Option<Instant>| at = at.min(other).or(at).or(other);
         or(self.work.retry_at());
@@ -268,7 +268,13 @@ impl Actor {
     }
 
     async fn close(mut self, reply: Reply<()>) {
+        while let Ok(note) = self.heard_notes.try_recv() {
+            if let Note::Stored { .. } = note {
+                self.on_note(note);
+            }
+        }
         self.leave().await;
+        self.tell_last().await;
         futures_util::future::join3(self.side.close(), self.long.close(), self.keeper.close()).await;
         drop(reply.send(Ok(())));
     }

@@ -11,7 +11,7 @@ use crate::{
         attached::{AttachedQueues, Begun},
         identity::{identity, next_handle},
         postgres::tasks::{
-            claim::{Claimed, TakenOut},
+            claim::{Claimed, Fate, TakenOut},
             pending::{PendingSettlement, RowClaim},
         },
     },
@@ -232,6 +232,9 @@ impl Claimer {
         }
         let mut deliveries = Vec::with_capacity(claimed.len());
         for one in claimed {
+            if one.fate == Fate::TooEarly && !comes_again {
+                continue;
+            }
             if let Some(taken_out) = one.taken_out() {
                 self.taken_out.push(taken_out);
                 continue;

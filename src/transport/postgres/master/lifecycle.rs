@@ -7,6 +7,7 @@ use super::{
     asked::Ledger,
     attach::{self, Connected, Wanted},
     notes::Note,
+    wake,
     work::Work,
 };
 use crate::{
@@ -193,8 +194,16 @@ impl Actor {
         }
         if is_watched {
             // Others are woken after our locks are free, because one of them may wait for the lease or the ledger.
-            let sql = format!("NOTIFY {}, 'm'", attach::channel(&self.address.schema));
-            let woken = self.side.ask(async |session| session.batch(&sql).await);
+            self.wake.members();
+        }
+    }
+
+    /// Wakes others for the last time.
+    pub(super) async fn tell_last(&mut self) {
+        let Some(due) = self.wake.due() else { return };
+        let now = self.clock.now().at.max(due);
+        if let Some(sql) = self.wake.take(now, &attach::channel(&self.address.schema)) {
+            let woken = self.side.ask(async |session| wake::send(session, &sql).await);
             let _ = tokio::time::timeout(Duration::from_secs(1), woken).await;
         }
     }

@@ -73,6 +73,17 @@ impl Actor {
         }
     }
 
+    /// Sends what is to be sent where there is no session for work, as of a command.
+    pub(super) fn tell_others_beside(&mut self) {
+        if let Some(sql) = self.wake.take(self.clock.now().at, &channel(&self.address.schema)) {
+            let side = Rc::clone(&self.side);
+            tokio::task::spawn_local(async move {
+                // Whoever misses it looks within a second.
+                let _ = side.ask(async |session| wake::send(session, &sql).await).await;
+            });
+        }
+    }
+
     async fn set_waits(&mut self, session: &Rc<Session>, waits: bool) {
         let owner = self.claimer.owner;
         self.waits = waits;

@@ -32,6 +32,9 @@ impl Actor {
         if self.refused.is_some() {
             return;
         }
+        if self.work.is_none() {
+            return self.tell_others_beside();
+        }
         self.change_queues().await;
         loop {
             let Some(session) = self.work.session() else { return };

@@ -12,21 +12,24 @@ use crate::transport::postgres::{
     keys,
 };
 
-/// How far a database is.
-const LOOK: &str =
-    "SELECT to_regclass('@.meta') IS NOT NULL, current_setting('server_encoding'), to_regnamespace($1) IS NOT NULL";
+/// Whether the schema is there, and whether its tables are. Read from the catalogs themselves: what functions like `to_regclass` know may
+/// be older than the lock that was waited for.
+const EXISTING: &str = "SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = $1), \
+                        EXISTS (SELECT 1 FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n \
+                        ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = 'meta')";
 const VERSION: &str = "SELECT version, oldest_program FROM @.meta";
 
 /// Whether the schema is there and can be worked with; where `makes`, it is made or brought to the newest version.
 pub(crate) async fn provide(session: &Session, schema: &str, makes: bool) -> Result<bool, Fault> {
     let refused = |cause: String| Err(Fault::new(Kind::Refused, cause));
     let known = STEPS.len() as i32;
-    let rows = session.rows_of(LOOK, &[&schema]).await?;
-    let Some(row) = rows.first() else { return Ok(false) };
-    let (is_there, encoding): (bool, String) = (row.get(0), row.get(1));
+    let rows = session.rows_of("SELECT current_setting('server_encoding')", &[]).await?;
+    let encoding: String = rows.first().map_or_else(String::new, |row| row.get(0));
     if encoding != "UTF8" {
         return refused(format!("the database has the encoding {encoding}; UTF8 is needed"));
     }
+    let rows = session.rows_of(EXISTING, &[&schema]).await?;
+    let is_there = rows.first().is_some_and(|row| row.get(1));
     let version = if is_there {
         let rows = session.rows_of(VERSION, &[]).await?;
         let Some(row) = rows.first() else { return refused(format!("{schema}.meta is empty")) };
@@ -65,17 +68,14 @@ async fn migrate_once(session: &Session, schema: &str) -> Result<(), Fault> {
     session
         .transaction(async |session| {
             session.batch(&format!("SET LOCAL lock_timeout = 2000; SELECT pg_advisory_xact_lock({lock})")).await?;
-            let rows = session.rows_of("SELECT to_regclass('@.meta') IS NOT NULL", &[]).await?;
-            let is_there = rows.first().is_some_and(|row| row.get(0));
+            let rows = session.rows_of(EXISTING, &[&schema]).await?;
+            let (has_schema, has_tables) = rows.first().map_or((false, false), |row| (row.get(0), row.get(1)));
             let mut version = 0;
-            if is_there {
+            if has_tables {
                 version = session.rows_of(VERSION, &[]).await?.first().map_or(0, |row| row.get::<_, i32>(0));
-            } else {
-                // Without the right to make a schema one that somebody else made is good enough.
-                let rows = session.rows_of("SELECT to_regnamespace($1) IS NULL", &[&schema]).await?;
-                if rows.first().is_some_and(|row| row.get(0)) {
-                    session.batch(&format!("CREATE SCHEMA {schema}")).await?;
-                }
+            } else if !has_schema {
+                // Without the right to make one, one that somebody else made is good enough.
+                session.batch(&format!("CREATE SCHEMA {schema}")).await?;
             }
             for step in STEPS.iter().skip(usize::try_from(version).unwrap_or(0)) {
                 session.batch(step).await?;

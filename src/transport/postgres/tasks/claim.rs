@@ -20,25 +20,41 @@ use crate::{
     transport::postgres::connect::{fault::Fault, session::Session},
 };
 
-/// What is read of a row that is claimed. A task that wipes comes too early while a task of its job is in a hand.
+/// Whether a task that wipes comes while a task of its job is in a hand.
+macro_rules! too_early {
+    () => {
+        "t.wipes AND EXISTS (SELECT 1 FROM @.task AS h WHERE h.state = 1 AND h.job = t.job \
+         AND h.application = t.application AND NOT h.wipes)"
+    };
+}
+
+/// What is read of a row that is claimed.
 macro_rules! claimed_columns {
     () => {
-        "t.id, t.claim, t.due, t.attempts, t.deliveries, t.redelivered, t.expires_at, t.first_failed_at, t.message_id, \
-         t.headers, t.body, t.history, t.member, t.memo, \
-         CASE WHEN t.round IS NULL THEN 0 \
-              WHEN EXISTS (SELECT 1 FROM @.void AS v WHERE v.round = t.round) THEN 1 \
-              WHEN EXISTS (SELECT 1 FROM @.frozen_job AS f WHERE f.application = t.application AND f.job = t.job) THEN 2 \
-              WHEN t.wipes AND EXISTS (SELECT 1 FROM @.task AS h WHERE h.state = 1 AND h.job = t.job \
-                                       AND h.application = t.application AND NOT h.wipes) THEN 3 \
-              ELSE 0 END"
+        concat!(
+            "t.id, t.claim, t.due, t.attempts, t.deliveries, t.redelivered, t.expires_at, t.first_failed_at, t.message_id, \
+             t.headers, t.body, t.history, t.member, t.memo, \
+             CASE WHEN t.round IS NULL THEN 0 \
+             WHEN EXISTS (SELECT 1 FROM @.void AS v WHERE v.round = t.round) THEN 1 \
+             WHEN EXISTS (SELECT 1 FROM @.frozen_job AS f WHERE f.application = t.application AND f.job = t.job) THEN 2 \
+             WHEN ",
+            too_early!(),
+            " THEN 3 ELSE 0 END"
+        )
     };
 }
 
 /// The oldest due tasks of a queue behind a bound become the owner's: `owner, queue, room, bound's due and id, backend`. An array from a
 /// sub-select is evaluated once; a join might lock more rows than its limit. Behind a pool of transactions, where the backend is
-/// another one than that which holds the owner's lock, nothing is taken.
+/// another one than that which holds the owner's lock, nothing is taken. What comes too early is put off at once.
 pub(crate) const CLAIM: &str = concat!(
-    "UPDATE @.task AS t SET state = 1, owner = $1, claim = t.claim % 1000000000 + 1 WHERE t.id = ANY (ARRAY( \
+    "UPDATE @.task AS t SET claim = t.claim % 1000000000 + 1, state = CASE WHEN ",
+    too_early!(),
+    " THEN 0 ELSE 1 END, owner = CASE WHEN ",
+    too_early!(),
+    " THEN 0 ELSE $1::bigint END, due = CASE WHEN ",
+    too_early!(),
+    " THEN @.now_ms() + 100 ELSE t.due END WHERE t.id = ANY (ARRAY( \
      SELECT r.id FROM @.task AS r WHERE r.queue = $2 AND r.state = 0 AND r.due <= @.now_ms() AND (r.due, r.id) > ($4, $5) \
      AND pg_backend_pid() = $6 ORDER BY r.due, r.id LIMIT $3 FOR UPDATE SKIP LOCKED)) RETURNING ",
     claimed_columns!()
