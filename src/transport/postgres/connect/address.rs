@@ -127,9 +127,8 @@ impl Address {
         let is_near = config.get_hosts().iter().all(is_near);
         let tls = match mode {
             Some("disable") => None,
-            Some("require" | "verify-full") => Some(files.clone()),
             None if is_near && files == TlsFiles::default() => None,
-            None => Some(files.clone()),
+            None | Some("require" | "verify-full") => Some(files.clone()),
             Some(_) => return Err("sslmode is disable, require or verify-full".to_owned()),
         };
         if tls.is_none() && files != TlsFiles::default() {
@@ -148,7 +147,7 @@ impl Address {
         config.keepalives_interval(Duration::from_secs(2));
         config.keepalives_retries(3);
         let (dead_after, grace) = (Duration::from_secs(dead_after), Duration::from_secs(grace));
-        config.tcp_user_timeout(dead_after - Duration::from_secs(4));
+        config.tcp_user_timeout(dead_after.saturating_sub(Duration::from_secs(4)));
         Ok(Self { config, shown: redact_address(text), schema, dead_after, grace, listens, tls })
     }
 }

@@ -104,11 +104,10 @@ fn kind(said: &DbError) -> Kind {
         return Kind::Broken;
     }
     match code.code().get(..2) {
-        // Shut down, crashed, or not up yet; the connection itself.
-        Some("57" | "08") => Kind::Broken,
         Some("53" | "58") => Kind::Later,
         Some("22" | "23" | "54") => Kind::Datum,
         Some("28" | "3D" | "3F" | "42" | "0L" | "0P") => Kind::Refused,
+        // 57: shut down, crashed, or not up yet; 08: the connection itself.
         _ => Kind::Broken,
     }
 }

@@ -61,6 +61,11 @@ pub(crate) async fn find(session: &Session, application: &str, filter: &JobFilte
         Some(id) => and("id >= ? AND starts_with(id, ?)", id),
         None => {}
     }
+    if !filter.ids.is_empty() {
+        // Ids are of letters that no list of SQL's takes for its own.
+        let ids: Vec<&str> = filter.ids.iter().map(String::as_str).collect();
+        and("id = ANY (string_to_array(?, ','))", &ids.join(","));
+    }
     if let Some(pipeline) = &filter.pipeline {
         and("pipeline = ?", pipeline);
     }
@@ -76,7 +81,7 @@ pub(crate) async fn find(session: &Session, application: &str, filter: &JobFilte
     let mut statement =
         format!(concat!("SELECT ", columns!(), " FROM @.job WHERE {} ORDER BY made_at DESC, number DESC"), wanted);
     if !filter.stranded && filter.limit > 0 {
-        statement.push_str(&format!(" LIMIT {}", filter.limit));
+        statement.extend([" LIMIT ", &filter.limit.to_string()]);
     }
     let params: Vec<&(dyn ToSql + Sync)> = of.iter().map(AsRef::as_ref).collect();
     let found = session.rows_of(&statement, &params).await?;

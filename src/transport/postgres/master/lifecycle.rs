@@ -146,7 +146,7 @@ impl Actor {
         session: &Rc<Session>,
         work: impl Future<Output = Result<T, Fault>>,
     ) -> Option<Result<T, Fault>> {
-        let within = self.address.dead_after - Duration::from_secs(2);
+        let within = self.address.dead_after.saturating_sub(Duration::from_secs(2));
         let closing = Arc::clone(&self.closing);
         let result = tokio::select! {
             biased;

@@ -122,7 +122,7 @@ impl Actor {
         session: &Rc<Session>,
         work: impl Future<Output = Result<T, Fault>>,
     ) -> Result<T, Fault> {
-        let within = self.address.dead_after - Duration::from_secs(2);
+        let within = self.address.dead_after.saturating_sub(Duration::from_secs(2));
         let result = tokio::select! {
             biased;
             result = work => result,
