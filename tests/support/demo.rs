@@ -40,9 +40,11 @@ impl Place {
         super::postgres::shared().map(|server| Self::Postgres(server.fresh_database()))
     }
 
-    /// All that are there.
+    /// All that are there. PostgreSQL has its own tests of transport and faults; `ASYNCTASK_TEST_ALL_ON_POSTGRES=1` has it take part in
+    /// the others as well, not all of which know it.
     pub fn all() -> Vec<Self> {
-        [Some(Self::Sqlite), Self::amqp(), Self::postgres()].into_iter().flatten().collect()
+        let postgres = std::env::var_os("ASYNCTASK_TEST_ALL_ON_POSTGRES").and_then(|_| Self::postgres());
+        [Some(Self::Sqlite), Self::amqp(), postgres].into_iter().flatten().collect()
     }
 }
 

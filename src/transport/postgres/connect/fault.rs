@@ -63,30 +63,28 @@ impl Fault {
 
 impl From<tokio_postgres::Error> for Fault {
     fn from(error: tokio_postgres::Error) -> Self {
-        match error.as_db_error() {
-            Some(said) => Self::new(kind(said), words(said)),
-            None => {
-                let mut cause = error.to_string();
-                let mut source = error.source();
-                while let Some(deeper) = source {
-                    cause.extend([": ", &deeper.to_string()]);
-                    source = deeper.source();
-                }
-                // A value of the wrong type is a mistake of ours, and the session stands.
-                let is_ours = cause.starts_with("error serializing") || cause.starts_with("error deserializing");
-                let is_final = cause.starts_with("invalid configuration") || cause.contains("certificate");
-                Self::new(
-                    if is_ours {
-                        Kind::Datum
-                    } else if is_final {
-                        Kind::Refused
-                    } else {
-                        Kind::Broken
-                    },
-                    cause,
-                )
-            }
+        if let Some(said) = error.as_db_error() {
+            return Self::new(kind(said), words(said));
         }
+        let mut cause = error.to_string();
+        let mut source = error.source();
+        while let Some(deeper) = source {
+            cause.extend([": ", &deeper.to_string()]);
+            source = deeper.source();
+        }
+        // A value of the wrong type is a mistake of ours, and the session stands.
+        let is_ours = cause.starts_with("error serializing") || cause.starts_with("error deserializing");
+        let is_final = cause.starts_with("invalid configuration") || cause.contains("certificate");
+        Self::new(
+            if is_ours {
+                Kind::Datum
+            } else if is_final {
+                Kind::Refused
+            } else {
+                Kind::Broken
+            },
+            cause,
+        )
     }
 }
 

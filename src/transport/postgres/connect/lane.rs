@@ -64,15 +64,14 @@ impl Lane {
         if place.as_ref().is_some_and(Session::is_closed) {
             *place = None;
         }
-        let session = match place.take() {
-            Some(session) => session,
-            None => {
-                let session = self.connect().await.map_err(|fault| (fault.unreachable(self.shown()), fault))?;
-                match migrate::provide(&session, &self.address.schema, makes).await {
-                    Ok(true) => session,
-                    Ok(false) => return Ok(None),
-                    Err(fault) => return Err((fault.error(self.shown()), fault)),
-                }
+        let session = if let Some(session) = place.take() {
+            session
+        } else {
+            let session = self.connect().await.map_err(|fault| (fault.unreachable(self.shown()), fault))?;
+            match migrate::provide(&session, &self.address.schema, makes).await {
+                Ok(true) => session,
+                Ok(false) => return Ok(None),
+                Err(fault) => return Err((fault.error(self.shown()), fault)),
             }
         };
         // A future that is dropped here takes the session with it, in whatever transaction that is.

@@ -83,8 +83,8 @@ pub(crate) async fn store(
             }
             submit::store(session, &known, &advance.tasks).await?;
             let mut revived = 0;
-            for (round, _) in &advance.revived {
-                revived += coming_back::revive(session, *round).await?;
+            for back in &advance.revived {
+                revived += coming_back::revive(session, back.round).await?;
             }
             for (order, text) in &advance.answers {
                 answers::store(session, application, order, text).await?;

@@ -39,7 +39,8 @@ use crate::{
 /// A master tries so long to connect for a submit or a question.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The state of the thread.
+/// The state of the thread. Its flags are independent of each other.
+#[expect(clippy::struct_excessive_bools, reason = "each is set and read by itself")]
 pub(in crate::transport::postgres) struct Actor {
     pub(super) address: Rc<Address>,
     pub(super) events: Events,

@@ -13,7 +13,7 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 /// Shared with whoever closes it.
 #[derive(Debug, Default)]
 pub(in crate::transport::postgres) struct Closing {
-    is_closing: AtomicBool,
+    is_asked: AtomicBool,
     is_dropped: AtomicBool,
     changed: Notify,
 }
@@ -21,7 +21,7 @@ pub(in crate::transport::postgres) struct Closing {
 impl Closing {
     /// A close was asked for.
     pub(in crate::transport::postgres) fn close(&self) {
-        self.is_closing.store(true, Ordering::SeqCst);
+        self.is_asked.store(true, Ordering::SeqCst);
         self.changed.notify_one();
     }
 
@@ -33,7 +33,7 @@ impl Closing {
 
     /// Ends a moment after the transport is closed, at once when it is dropped.
     pub(super) async fn ended(&self) {
-        while !self.is_closing.load(Ordering::SeqCst) {
+        while !self.is_asked.load(Ordering::SeqCst) {
             self.changed.notified().await;
         }
         if !self.is_dropped.load(Ordering::SeqCst) {

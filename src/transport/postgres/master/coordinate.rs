@@ -168,13 +168,9 @@ impl Actor {
                 ledger.is_told = true;
                 self.tell(Event::LedgerHeld { epoch: epoch.unsigned_abs(), jobs, frozen });
             }
-            Some(Ok(None)) => {
-                if !std::mem::replace(&mut ledger.is_refused, true) {
-                    self.tell(Event::LedgerRefused);
-                }
-            }
+            Some(Ok(None)) if !std::mem::replace(&mut ledger.is_refused, true) => self.tell(Event::LedgerRefused),
+            Some(Ok(None)) | None => {}
             Some(Err(_)) => self.unlock("ledger", &application).await,
-            None => {}
         }
     }
 

@@ -180,7 +180,9 @@ impl Actor {
                 queue.content.reclaims = false;
             }
             let credits: Vec<_> = self.claimer.attached.queues().map(|(index, _)| index).collect();
-            credits.into_iter().for_each(|index| self.claimer.attached.set_credit(index, 0));
+            for index in credits {
+                self.claimer.attached.set_credit(index, 0);
+            }
             while self.claimer.has_work(self.clock.now().at) && self.step(&session).await {}
         }
         let (is_master, owner) = (self.is_master && self.sessions > 0, self.claimer.owner);

@@ -18,6 +18,7 @@ use crate::{
         schema::queue_ids::QueueIds,
         tasks::{
             claim::{self, CLAIM, RECLAIM},
+            pending::PendingSettlement,
             settle::{Batch, stale},
             submit, unique_keys,
         },
@@ -85,9 +86,9 @@ impl Claimer {
         let open = self.open_rows();
         let mut statements = batch.statements();
         let settled = statements.len();
-        if !keys.keys.is_empty() {
-            statements.push((unique_keys::TAKE, vec![&self.owner, &keys.keys, &keys.rows, &keys.tasks]));
-            statements.push((unique_keys::HOLDERS, vec![&keys.keys]));
+        if !keys.wanted.is_empty() {
+            statements.push((unique_keys::TAKE, vec![&self.owner, &keys.wanted, &keys.rows, &keys.tasks]));
+            statements.push((unique_keys::HOLDERS, vec![&keys.wanted]));
         }
         for claim in &claims {
             let mut params: Vec<&(dyn ToSql + Sync)> = vec![&self.owner, &claim.id, &claim.room];
@@ -111,7 +112,7 @@ impl Claimer {
                 result.claimable.insert(one.queue, true);
             }
         }
-        result.told = pending.iter().flat_map(|one| one.ledgers()).map(str::to_owned).collect();
+        result.told = pending.iter().flat_map(PendingSettlement::ledgers).map(str::to_owned).collect();
         let stale = stale(pending, &changed);
         result.stale = stale.len();
         let is_stored = |handle: &Handle| !stale.contains(handle);
@@ -122,7 +123,7 @@ impl Claimer {
         for handle in &result.settled {
             self.attached.answered(*handle);
         }
-        if !keys.keys.is_empty() {
+        if !keys.wanted.is_empty() {
             let granted: HashSet<String> = rows.next().into_iter().flatten().map(|row| row.get(0)).collect();
             let holders = rows.next().into_iter().flatten().map(|row| (row.get(0), row.get(1))).collect();
             self.grant(&keys, &granted, &holders, &mut result);
@@ -232,7 +233,7 @@ impl Claimer {
 
 /// Keys that are asked for: each once, sorted, so that two masters never wait for each other.
 struct Keys {
-    keys: Vec<String>,
+    wanted: Vec<String>,
     rows: Vec<i64>,
     tasks: Vec<String>,
     /// Who asked, with the key as it is stored.
@@ -244,7 +245,7 @@ struct Keys {
 impl Keys {
     fn of(claimer: &Claimer) -> Self {
         let mut keys =
-            Self { keys: Vec::new(), rows: Vec::new(), tasks: Vec::new(), asked: Vec::new(), first: BTreeMap::new() };
+            Self { wanted: Vec::new(), rows: Vec::new(), tasks: Vec::new(), asked: Vec::new(), first: BTreeMap::new() };
         for handle in &claimer.asked {
             if let Some(Held { key: Key::Asked(key), .. }) = claimer.attached.delivery(*handle) {
                 let stored = unique_keys::stored(key);
@@ -254,7 +255,7 @@ impl Keys {
         }
         for (key, handle) in &keys.first {
             let (Some(held), Some(row)) = (claimer.attached.delivery(*handle), claimer.row(*handle)) else { continue };
-            keys.keys.push(key.clone());
+            keys.wanted.push(key.clone());
             keys.rows.push(row);
             keys.tasks.push(held.task.id.replace('\0', "?"));
         }

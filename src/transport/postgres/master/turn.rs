@@ -164,12 +164,8 @@ impl Actor {
     fn step_failed(&mut self, session: &Rc<Session>, fault: Fault) -> bool {
         let failures = self.pause.map_or(0, |pause| pause.failures) + 1;
         match fault.kind {
-            Kind::Broken => {
-                self.lost(fault.cause);
-                return false;
-            }
-            // A table is gone: the schema is made again, or the server says why not.
-            Kind::Refused => {
+            // Or a table is gone: the schema is made again, or the server says why not.
+            Kind::Broken | Kind::Refused => {
                 self.lost(fault.cause);
                 return false;
             }

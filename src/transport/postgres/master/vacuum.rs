@@ -10,7 +10,7 @@ use crate::{
 
 /// Between two vacuums, and where a run freed nothing.
 const VACUUM_EVERY: Duration = Duration::from_secs(5);
-const VACUUM_IN_VAIN: Duration = Duration::from_secs(60);
+const VACUUM_IN_VAIN: Duration = Duration::from_mins(1);
 /// Dead rows are worth a run: more than 20,000, and more than a fifth of the live ones.
 const DEAD_ROWS: &str = "SELECT coalesce(sum(n_dead_tup), 0)::bigint, coalesce(sum(n_live_tup), 0)::bigint FROM pg_stat_user_tables \
                          WHERE relid IN ('@.task'::regclass, '@.held_key'::regclass)";
