@@ -28,7 +28,7 @@ fn every_page_of_a_busy_master_and_of_one_that_was_killed() {
     let demo = scenes::demo();
     let stage = Stage::open(&demo);
     stage.play(tools, "every_page.mjs", &[("STATE", "never")]);
-    let master = scenes::busy(&demo);
+    let master = scenes::busy(&stage);
     stage.play(tools, "every_page.mjs", &[("STATE", "busy")]);
     scenes::kill(master);
     stage.play(tools, "every_page.mjs", &[("STATE", "dead")]);
@@ -40,7 +40,7 @@ fn without_a_script_and_by_the_keyboard_alone() {
     let Some(tools) = tools() else { return };
     let demo = scenes::demo();
     let stage = Stage::open(&demo);
-    let master = scenes::busy(&demo);
+    let master = scenes::busy(&stage);
     stage.play(tools, "without_script.mjs", &[]);
     stage.play(tools, "keyboard.mjs", &[]);
     scenes::kill(master);
@@ -78,6 +78,7 @@ fn what_is_made_to_do_harm_stays_text() {
     Foreign::connect(&demo.uri).declare(queue, &[]);
     let stage = Stage::open(&demo);
     let master = demo.start_configured(&[]);
+    stage.hears();
     stage.play(tools, "hostile.mjs", &[("HOSTILE_QUEUE", queue)]);
     scenes::kill(master);
     stage.end();
@@ -99,7 +100,7 @@ fn the_pictures_of_the_readme_are_of_what_is_shown() {
     let Some(tools) = tools() else { return };
     let demo = scenes::plain_demo();
     let stage = Stage::open(&demo);
-    let master = scenes::busy(&demo);
+    let master = scenes::busy(&stage);
     stage.play(tools, "pictures.mjs", &[("BROWSER_PICTURES", stage::pictures_of_readme().to_str().expect("text"))]);
     scenes::kill(master);
     stage.end();

@@ -4,7 +4,7 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 
 use crate::{
-    stage::dead,
+    stage::{Stage, dead},
     support::{
         Demo, Place,
         log::{Master, until},
@@ -49,9 +49,11 @@ pub(crate) fn with_settings(place: &Place, settings: &str) -> Demo {
 }
 
 /// A master in whose queues everything has happened that a page can tell of. A page has to be there to hear of it.
-pub(crate) fn busy(demo: &Demo) -> Master {
+pub(crate) fn busy(stage: &Stage<'_>) -> Master {
+    let demo = stage.demo;
     let master = demo.start_configured(&["--scheduler"]);
     until("no master", || demo.run(&["health"]).code == 0);
+    stage.hears();
     assert_eq!(demo.run(&["control", "pause", "reports", "--for", "1h"]).code, 0);
     let refused = json!({ "to": "ada@example.org", "password": "hunter2", "card": { "number": "4111" }, "then": "error",
         "error": "SMTPRecipientsRefused: 550 no such user", "detail": traceback("send", 12) });

@@ -9,6 +9,7 @@ use crate::{
     support::{
         Demo,
         demo::demo_program,
+        http::Site,
         log::{Master, until},
     },
     tools::Tools,
@@ -38,6 +39,14 @@ impl<'a> Stage<'a> {
         let said = page.expect("http://");
         let link = said.split_once("http://").map(|(_, rest)| format!("http://{}", rest.trim())).expect("an address");
         Self { demo, page, link }
+    }
+
+    /// Waits until the page hears of a master: it is told of no end before that.
+    pub(crate) fn hears(&self) {
+        let (address, key) = self.link["http://".len()..].split_once("/open?key=").expect("a link with a key");
+        let site = Site(address.parse().expect("an address with numbers"));
+        let head = format!("Authorization: Bearer {key}\r\nConnection: close\r\n");
+        until("the page hears of no master", || site.get_with("/api/counters", &head).status == 200);
     }
 
     /// Lets a browser do what a scenario says, to its end.
