@@ -126,8 +126,8 @@ impl Hindrances {
 
     async fn ended_jobs(&self, application: &str) -> Result<HashMap<String, Vec<Uuid>>, Error> {
         let mut ended: HashMap<String, ((u64, u64), Vec<Uuid>)> = HashMap::new();
-        let (reader, now) = (self.outbox.session.reader(), self.clock.now().wall);
-        let visited = ended::visit(&reader, application, now, |job| {
+        let now = self.clock.now().wall;
+        let visited = ended::visit(&self.outbox.session, application, now, |job| {
             let rank = job.rank();
             if ended.get(&job.record.id).is_none_or(|(known, _)| *known < rank) {
                 ended.insert(job.record.id, (rank, job.record.rounds));

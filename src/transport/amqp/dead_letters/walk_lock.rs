@@ -2,26 +2,45 @@
 //!
 //! Messages change places if two take some at the same time, and one of the two may find none. A broker tells nobody what
 //! others hold; so whoever goes through them holds the *turn* meanwhile: a queue of a certain name, exclusive, which the broker keeps
-//! from all other connections and deletes with its own, and its exclusive consumer, which it keeps from all other channels: two of one
-//! process may want it at once.
+//! from all other connections and deletes with its own, and its exclusive consumer, which it keeps from all other channels. Those of one
+//! session wait for each other beside the broker, in the order in which they came: a coordinator may want it for many orders at once.
 
-use std::time::Duration;
+use std::{cell::RefCell, collections::HashMap, rc::Rc, time::Duration};
 
 use lapin::{
     Channel, Connection, Consumer,
     options::{BasicConsumeOptions, QueueDeclareOptions},
     types::{AMQPValue, FieldTable},
 };
+use tokio::{sync::Mutex, time::timeout};
 
 use crate::transport::amqp::{
     broker_error::{Fault, answer, describe, reply_code},
     connect::channel::{close, open_channel, short},
+    session::connections::Session,
 };
 
-/// Looks at whether the turn is free, and the time between two: longer than the longest walk of those that watch
+/// How long the turn is waited for, among those of a session and then among programs: longer than the longest walk of those that watch
 /// (`asynctask dashboard`: 10 s), and not for ever, since who holds it may have been stopped.
-const TRIES: u32 = 60;
-const BETWEEN: Duration = Duration::from_millis(500);
+const LIMIT: Duration = Duration::from_secs(30);
+/// Between two looks at whether another program has it, at first, and later.
+const SOON: Duration = Duration::from_millis(50);
+const LATER: Duration = Duration::from_millis(500);
+
+/// Who of a session goes through which queue.
+#[derive(Default)]
+pub(crate) struct LocalTurns {
+    of: RefCell<HashMap<String, Rc<Mutex<()>>>>,
+}
+
+impl LocalTurns {
+    fn of(&self, queue: &str) -> Rc<Mutex<()>> {
+        let mut of = self.of.borrow_mut();
+        // Names of queues may come without end.
+        of.retain(|_, turn| Rc::strong_count(turn) > 1);
+        Rc::clone(of.entry(queue.to_owned()).or_default())
+    }
+}
 
 /// Whose it is.
 pub(crate) enum Turn {
@@ -67,23 +86,29 @@ pub(crate) async fn take(connection: &Connection, queue: &str) -> Turn {
 /// # Errors
 /// Of the work; or others hold the turn all the time, and nothing was done.
 pub(crate) async fn during<T, E: From<Fault>>(
-    connection: &Connection,
+    session: &Session,
     queue: &str,
     work: impl Future<Output = Result<T, E>>,
 ) -> Result<T, E> {
-    let mut turn = take(connection, queue).await;
-    for _ in 0..TRIES {
-        if !matches!(turn, Turn::Theirs) {
-            break;
+    let among = |whom: &str| {
+        let cause = format!("{whom} goes through queue \"{queue}\", and has not come to an end in {LIMIT:?}");
+        E::from(Fault::Refused(cause))
+    };
+    let ours = session.turns.of(queue);
+    let _ours = timeout(LIMIT, ours.lock()).await.map_err(|_| among("something else of this program"))?;
+    let connection = session.reader();
+    let looking = async {
+        let mut pause = SOON;
+        loop {
+            let turn = take(&connection, queue).await;
+            if !matches!(turn, Turn::Theirs) {
+                return turn;
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LATER);
         }
-        tokio::time::sleep(BETWEEN).await;
-        turn = take(connection, queue).await;
-    }
-    if matches!(turn, Turn::Theirs) {
-        let limit = BETWEEN * TRIES;
-        let cause = format!("another program goes through queue \"{queue}\", and has not come to an end in {limit:?}");
-        return Err(Fault::Refused(cause).into());
-    }
+    };
+    let turn = timeout(LIMIT, looking).await.map_err(|_| among("another program"))?;
     let done = work.await;
     give_back(turn);
     done

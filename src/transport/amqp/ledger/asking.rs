@@ -134,8 +134,7 @@ impl Asking {
         if !filter.open && !is_found {
             // After the open ones: what ends in between is in both.
             let queue = super::names::ended_queue(&self.application);
-            let reader = self.outbox.session.reader();
-            let ended = ended::visit(&reader, &self.application, now, |job| {
+            let ended = ended::visit(&self.outbox.session, &self.application, now, |job| {
                 if wide.holds(&job.record) {
                     jobs.push(job);
                 }

@@ -23,6 +23,7 @@ use crate::{
         connect::channel::{open_channel, short},
         dead_letters::{count, walk_lock},
         queues::counter::Counter,
+        session::connections::Session,
     },
 };
 
@@ -34,12 +35,12 @@ const TAG: &str = "ended-jobs";
 
 /// Visits all ended jobs whose time is not over, oldest first.
 pub(crate) async fn visit(
-    connection: &Connection,
+    session: &Session,
     application: &str,
     now: Timestamp,
     mut visit: impl FnMut(StoredJob),
 ) -> Result<(), Fault> {
-    let looked = walk(connection, application, |job| {
+    let looked = walk(session, application, |job| {
         let is_over = job.record.purge_at.is_some_and(|at| at <= now);
         if !is_over {
             visit(job);
@@ -50,17 +51,14 @@ pub(crate) async fn visit(
 }
 
 /// Removes jobs.
-pub(crate) async fn remove(connection: &Connection, application: &str, ids: &[String]) -> Result<(), Fault> {
-    walk(connection, application, |job| ids.contains(&job.record.id)).await
+pub(crate) async fn remove(session: &Session, application: &str, ids: &[String]) -> Result<(), Fault> {
+    walk(session, application, |job| ids.contains(&job.record.id)).await
 }
 
 /// Goes through the queue; what `is_to_go` says goes.
-async fn walk(
-    connection: &Connection,
-    application: &str,
-    mut is_to_go: impl FnMut(StoredJob) -> bool,
-) -> Result<(), Fault> {
+async fn walk(session: &Session, application: &str, mut is_to_go: impl FnMut(StoredJob) -> bool) -> Result<(), Fault> {
     let queue = ended_queue(application);
+    let connection = &*session.reader();
     let mut counter = Counter::new(connection);
     if counter.ready(&queue).await?.is_none_or(|ready| ready == 0) && !is_held(&mut counter, &queue).await? {
         return Ok(());
@@ -83,7 +81,7 @@ async fn walk(
         // Whoever looks next sees all of it.
         count::came_back(&mut counter, &queue, seen - gone).await
     };
-    walk_lock::during(connection, &queue, Box::pin(walk)).await
+    walk_lock::during(session, &queue, Box::pin(walk)).await
 }
 
 /// Whether another one goes through it just now.

@@ -168,7 +168,7 @@ impl Storing {
             });
             let (progress, now) = (Progress::default(), self.clock.now().wall);
             let walk = Box::pin(walk::walk(&self.outbox, queue, (visit, None), now, &progress));
-            match walk_lock::during(&self.outbox.session.reader(), &queue.name, walk).await {
+            match walk_lock::during(&self.outbox.session, &queue.name, walk).await {
                 Ok(walked) => revived += walked.retried,
                 Err(error) => {
                     let error = error.error(&self.address, &queue.queue);
@@ -205,8 +205,8 @@ impl Storing {
         let waiting = held.store_ended(&self.outbox, ended_jobs, now).await?;
         let mut obsolete = held.give_up_ended(&self.outbox, &waiting);
         if !advance.forgotten.is_empty() {
-            let (application, reader) = (held.application.clone(), self.outbox.session.reader());
-            let removed = held.keep_during(ended::remove(&reader, &application, &advance.forgotten)).await?;
+            let (application, session) = (held.application.clone(), &self.outbox.session);
+            let removed = held.keep_during(ended::remove(session, &application, &advance.forgotten)).await?;
             if let Err(fault) = removed {
                 self.outbox.warn(format!("jobs that are to be forgotten are still listed: {}", fault.cause()));
             }

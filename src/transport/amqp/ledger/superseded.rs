@@ -61,7 +61,7 @@ async fn remove(outbox: &Outbox, queue: &DeadQueue, rounds: &HashSet<Uuid>, now:
     });
     let progress = Progress::default();
     let walk = Box::pin(walk::walk(outbox, queue, (visit, None), now, &progress));
-    if walk_lock::during(&outbox.session.reader(), &queue.name, walk).await.is_err() {
+    if walk_lock::during(&outbox.session, &queue.name, walk).await.is_err() {
         tracing::debug!(target: "asynctask::amqp", "dead letters of queue \"{}\" that have a successor stay", queue.queue);
     }
 }

@@ -31,6 +31,7 @@ use crate::transport::{
             address::Address,
             channel::{open_channel, short},
         },
+        dead_letters::walk_lock::LocalTurns,
         publish::publisher::Publisher,
         queues::{
             foreign_queues::ForeignQueues,
@@ -56,6 +57,8 @@ pub(crate) struct Session {
     consumer: Option<Rc<Connection>>,
     pub(crate) publisher: Publisher,
     pub(crate) topology: Topology,
+    /// Who goes through which queue.
+    pub(crate) turns: LocalTurns,
 }
 
 /// A session just built, with one channel for each queue to consume, by its index.
@@ -77,6 +80,10 @@ pub(crate) struct OpenedQueue {
 }
 
 impl Session {
+    fn of(number: u64, consumer: Option<Rc<Connection>>, publisher: Publisher, topology: Topology) -> Self {
+        Self { number, consumer, publisher, topology, turns: LocalTurns::default() }
+    }
+
     /// Connects and, for a master, makes its queues. What the broker has against one of them is no reason not to work
     /// the others; but a queue that is absent at the very `first` session, and may not be made, is an error of the settings.
     pub(crate) async fn build(
@@ -88,7 +95,7 @@ impl Session {
     ) -> Result<BuiltSession, Error> {
         let publisher = Publisher::connect(&address).await?;
         let Some(wanted) = wanted else {
-            let session = Self { number, consumer: None, publisher, topology: Topology::new(false, foreign_queues) };
+            let session = Self::of(number, None, publisher, Topology::new(false, foreign_queues));
             return Ok(BuiltSession {
                 session: Rc::new(session),
                 channels: BTreeMap::new(),
@@ -118,7 +125,7 @@ impl Session {
             let channel = open_channel(&connection).await;
             channels.insert(*index, channel.map_err(|error| address.lost(describe(&error)))?);
         }
-        let session = Self { number, consumer: Some(connection), publisher, topology };
+        let session = Self::of(number, Some(connection), publisher, topology);
         Ok(BuiltSession { session: Rc::new(session), channels, refused, unasked })
     }
 

@@ -84,7 +84,7 @@ impl Up {
                 };
                 self.tasks.spawn_local(async move {
                     let walk = Box::pin(walk::walk(&outbox, &queue, (visit, Some(jobs)), now, &progress));
-                    let walked = walk_lock::during(&outbox.session.reader(), &queue.name, walk).await;
+                    let walked = walk_lock::during(&outbox.session, &queue.name, walk).await;
                     reply.send(walked.map_err(|broke| progress.error(broke.error(&address, &queue.queue))));
                 });
             }
