@@ -289,6 +289,11 @@ impl WaitingClient {
         what.clone_into(&mut self.waits_for);
     }
 
+    /// No wait is given up earlier.
+    pub(super) fn waits_at_least(&mut self, time: Duration) {
+        self.longest = self.longest.max(time);
+    }
+
     /// The clock that its waits go by.
     pub(super) const fn clock(&self) -> Clock {
         self.clock

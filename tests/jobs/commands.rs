@@ -1,6 +1,6 @@
 //! `asynctask jobs` with real processes on one file: with no master, with one, and with one that does not answer.
 
-use std::thread;
+use std::{process::Stdio, thread};
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -232,12 +232,25 @@ fn an_order_that_nobody_carries_out_is_stored_and_done_at_the_next_takeover() {
     let id = started(&demo, &["free", r#"{"sleep_ms": 600000}"#]);
     until("the first task is in hand", || demo.json(&["queues", "--json"])["a"]["in_hand"] == 1);
     master.signal(Signal::SIGSTOP);
+    // Whoever waits for the end of a job waits for its beginning, longer than an order takes otherwise.
+    let mut waits = demo.command(&["jobs", "start", "two", r#"{"k": "waits"}"#, "--wait", "--timeout", "5m"]);
+    let waits = waits.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the demo starts");
     let stored = demo.run(&["jobs", "cancel", &id]);
-    refused(&stored, 3, &["the order is stored"], Some("it is carried out when"));
+    refused(
+        &stored,
+        3,
+        &["the order is stored"],
+        Some("it is carried out by the next process that coordinates the jobs"),
+    );
     assert!(stored.stderr.starts_with("waiting for the process that coordinates the jobs\n"), "{stored:?}");
     // The id of what begins later is known, and who does not wait so long is told so.
     let later = demo.run(&["jobs", "start", "two", r#"{"k": "later"}"#, "--wait", "--timeout", "1s"]);
-    refused(&later, 81, &["the order is stored"], Some("it is carried out when"));
+    refused(
+        &later,
+        81,
+        &["the order is stored"],
+        Some("it is carried out by the next process that coordinates the jobs"),
+    );
     let later = later.stdout.trim();
     assert_eq!(demo.run(&["jobs", "show", later]).code, 1, "it is not there yet");
     assert_eq!(shown(&demo, &id)["state"], "running");
@@ -246,12 +259,14 @@ fn an_order_that_nobody_carries_out_is_stored_and_done_at_the_next_takeover() {
     // Whoever takes the ledger next carries it out first.
     let mut next = demo.start_configured(&[]);
     next.expect("is cancelled");
+    let waited = waits.wait_with_output().expect("it ends");
+    assert!(waited.status.success(), "{waited:?}");
     assert_eq!(shown(&demo, &id)["state"], "cancelled");
     until("what was ordered later is done", || shown(&demo, later)["state"] == "done");
     next.signal(Signal::SIGTERM);
     let (code, log) = next.wait();
     assert_eq!(code, 0, "{log}");
-    assert!(demo.done().iter().all(|line| line.contains("later")), "{:?}", demo.done());
+    assert!(demo.done().iter().all(|line| line.contains("later") || line.contains("waits")), "{:?}", demo.done());
 }
 
 #[test]

@@ -24,6 +24,9 @@ use crate::{
 /// How long the coordinator may take, if nothing else is asked for.
 pub(super) const WITHIN: Duration = Duration::from_secs(10);
 
+/// How much longer the transport may take to say that nobody has answered.
+const MORE: Duration = Duration::from_secs(10);
+
 /// What was done.
 pub(super) struct Done {
     pub(super) text: String,
@@ -66,6 +69,7 @@ pub(super) fn give_within(
     let mut coordinator = Coordinator::new(&application, config.pipelines.clone(), seed);
     let request = |reply| Request::Order { application, order, within, reply };
     client.waits_for("the process that coordinates the jobs");
+    client.waits_at_least(within + MORE);
     let bar = client.bar.clone();
     let warn = |text: &str| {
         if own.is_empty() || !text.starts_with(&own) {
@@ -96,7 +100,8 @@ pub(super) fn give_within(
         let text = format!(
             "the order is stored, and was not carried out within {seconds} s: the process that coordinates the jobs does not answer"
         );
-        return Err(Error::new(Code::NoMaster, text).hint("it is carried out when that process goes on, or has ended"));
+        return Err(Error::new(Code::NoMaster, text)
+            .hint("it is carried out by the next process that coordinates the jobs: a master, or another command"));
     };
     let unreadable = |error| Error::new(Code::Internal, format!("the answer to the order cannot be read: {error}"));
     match serde_json::from_str(&answer).map_err(unreadable)? {

@@ -19,6 +19,9 @@ use crate::{
     task::{json_payload, without_mark},
 };
 
+/// How long whoever waits for the end of a job waits for its beginning: a coordinator that is stopped is replaced within a minute.
+const BEGINS: Duration = Duration::from_mins(5);
+
 pub(super) fn run(config: &Config, verb: &Start) -> Result<Code, Error> {
     let limit = verb.timeout.as_deref().map(|text| duration("--timeout", text)).transpose()?;
     let id = match &verb.id {
@@ -34,7 +37,7 @@ pub(super) fn run(config: &Config, verb: &Start) -> Result<Code, Error> {
     };
     let mut client = open(config)?;
     let began_at = client.clock().now().at;
-    let within = limit.map_or(order::WITHIN, |limit| limit.min(order::WITHIN));
+    let within = if verb.wait { limit.map_or(BEGINS, |limit| limit.min(BEGINS)) } else { order::WITHIN };
     let done = match order::give_within(&mut client, config, what, within) {
         // It begins all the same: whoever gave the order wants to find it.
         Err(error) if error.code == Code::NoMaster => return Err(not_yet(error, &id, verb, limit)),
@@ -58,7 +61,7 @@ fn not_yet(error: Error, id: &str, verb: &Start, limit: Option<Duration>) -> Err
         if verb.given.json { format!("{}\n", json!({ "id": id, "text": error.message })) } else { format!("{id}\n") };
     match print(&told) {
         Err(unprinted) => unprinted,
-        Ok(()) if limit.is_some_and(|limit| limit <= order::WITHIN) => Error { code: Code::HaltTimeout, ..error },
+        Ok(()) if limit.is_some_and(|limit| limit <= BEGINS) => Error { code: Code::HaltTimeout, ..error },
         Ok(()) => error,
     }
 }

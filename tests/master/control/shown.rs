@@ -55,7 +55,7 @@ fn status_has_the_shape_that_is_promised() {
         });
         let queue = json!({
             "kind": "text", "state": "text", "ready": "number", "delayed": "number", "in_hand": "number",
-            "failed": "number", "done": "number", "unavailable": "null", "stuck": "null", "parked": "null", "paused": "null",
+            "failed": "number", "done": "number", "unavailable": "null", "stuck": "null", "parked": "null", "paused": "null", "worked_alone": "null",
             "slots": [slot],
         });
         let expected = json!({
