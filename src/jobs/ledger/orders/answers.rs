@@ -2,9 +2,14 @@
 
 use crate::jobs::{ledger::state::Job, naming::Meaning, order::Answer};
 
-/// The answer about a job to whom started it again.
-pub(super) fn is_there(job: &Job) -> Answer {
-    done(job, "is there already")
+/// The answer about a job to whom started it again. One of another pipeline is not what was asked for.
+pub(super) fn is_there(job: &Job, pipeline: &str) -> Answer {
+    if job.definition.name == pipeline {
+        done(job, "is there already")
+    } else {
+        let what = format!("is there already, and is none of {pipeline}");
+        refused_of(job, &what, Some("give another --id, or none".to_owned()))
+    }
 }
 
 pub(super) fn there_is_none(name: &str) -> Answer {

@@ -78,8 +78,10 @@ impl Ledger {
         match &order.what {
             Wanted::Start { pipeline, id, payload, priority, scheduled } => {
                 let answer = match named {
-                    Named::Open(id) => self.jobs.get(&id).map_or_else(|| there_is_none(&id), is_there),
-                    Named::Stored(job) => is_there(&job),
+                    Named::Open(id) => {
+                        self.jobs.get(&id).map_or_else(|| there_is_none(&id), |job| is_there(job, pipeline))
+                    }
+                    Named::Stored(job) => is_there(&job, pipeline),
                     Named::Unread(error) => refused(error, None),
                     Named::Nothing | Named::Many(_) => {
                         let job =

@@ -193,8 +193,10 @@ mod tests {
 
     #[test]
     fn a_job_is_made_once() {
-        let mut bench = Bench::new(vec![chain("p", &["a"])]);
+        let mut bench = Bench::new(vec![chain("p", &["a"]), chain("q", &["a"])]);
         bench.start("p", "x", "{}");
+        let refused = "refused: job x of p is there already, and is none of q; give another --id, or none";
+        assert_eq!(text(&bench.start("q", "x", "{}")), refused);
         assert_eq!(text(&bench.start("p", "x", "{}")), "job x of p is there already");
         bench.done("a", "");
         assert!(!bench.stored["x"].open);
