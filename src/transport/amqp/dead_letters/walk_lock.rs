@@ -5,14 +5,14 @@
 //! from all other connections and deletes with its own, and its exclusive consumer, which it keeps from all other channels. Those of one
 //! session wait for each other beside the broker, in the order in which they came: a coordinator may want it for many orders at once.
 
-use std::{cell::RefCell, collections::HashMap, rc::Rc, time::Duration};
+use std::time::Duration;
 
 use lapin::{
     Channel, Connection, Consumer,
     options::{BasicConsumeOptions, QueueDeclareOptions},
     types::{AMQPValue, FieldTable},
 };
-use tokio::{sync::Mutex, time::timeout};
+use tokio::time::timeout;
 
 use crate::transport::amqp::{
     broker_error::{Fault, answer, describe, reply_code},
@@ -26,21 +26,6 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// Between two looks at whether another program has it, at first, and later.
 const SOON: Duration = Duration::from_millis(50);
 const LATER: Duration = Duration::from_millis(500);
-
-/// Who of a session goes through which queue.
-#[derive(Default)]
-pub(crate) struct LocalTurns {
-    of: RefCell<HashMap<String, Rc<Mutex<()>>>>,
-}
-
-impl LocalTurns {
-    fn of(&self, queue: &str) -> Rc<Mutex<()>> {
-        let mut of = self.of.borrow_mut();
-        // Names of queues may come without end.
-        of.retain(|_, turn| Rc::strong_count(turn) > 1);
-        Rc::clone(of.entry(queue.to_owned()).or_default())
-    }
-}
 
 /// Whose it is.
 pub(crate) enum Turn {

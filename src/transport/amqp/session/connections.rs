@@ -31,12 +31,12 @@ use crate::transport::{
             address::Address,
             channel::{open_channel, short},
         },
-        dead_letters::walk_lock::LocalTurns,
         publish::publisher::Publisher,
         queues::{
             foreign_queues::ForeignQueues,
             topology::{self, Topology},
         },
+        session::local_turns::LocalTurns,
     },
 };
 

@@ -4,6 +4,7 @@
 pub(super) mod actor;
 pub(super) mod connections;
 pub(super) mod lifecycle;
+pub(super) mod local_turns;
 pub(super) mod membership;
 pub(super) mod note;
 pub(super) mod pauses;
