@@ -47,12 +47,14 @@ impl Actor {
         let (flag, events) = (Rc::clone(&self.ledger_held), self.shared.events.clone());
         let (address, clock) = (Rc::clone(&self.shared.address), self.shared.clock);
         let patience = Rc::clone(&self.ledger_patience);
+        let is_client = self.attachment.is_none();
         let Some(up) = self.state.up() else { return };
         let Some(application) = self.ledger.clone().filter(|_| up.ledger.is_none()) else { return };
         let (requests, taken) = mpsc::unbounded_channel();
         (up.ledger, up.ledger_of) = (Some(requests), Some(application.clone()));
         let storing = Storing { outbox: up.outbox.clone(), address, clock };
-        let holder = LedgerHolder { storing, application, replies: up.replies.clone(), events, flag, patience };
+        let replies = up.replies.clone();
+        let holder = LedgerHolder { storing, application, replies, events, is_client, flag, patience };
         up.tasks.spawn_local(holder.keep(taken));
     }
 

@@ -27,6 +27,8 @@ use crate::{
 
 /// Between two tries to get the ledger.
 const RETRY_PAUSE: Duration = Duration::from_secs(3);
+/// The same of a command, which has it for a moment and not for long: others like it wait for their turn meanwhile.
+const COMMANDS_PAUSE: Duration = Duration::from_millis(250);
 
 /// How holding the ledger ended.
 enum LedgerEnd {
@@ -50,6 +52,8 @@ pub(crate) struct LedgerHolder {
     pub(crate) application: String,
     pub(crate) replies: Replies,
     pub(crate) events: Events,
+    /// A command asks for it, and no master.
+    pub(crate) is_client: bool,
     /// Whether the ledger is held, for the actor.
     pub(crate) flag: Rc<Cell<bool>>,
     /// How long the broker bears what is unacknowledged, if it has said so.
@@ -93,7 +97,7 @@ impl LedgerHolder {
                     if !std::mem::replace(&mut is_refused, true) {
                         let _ = self.events.send(Event::LedgerRefused);
                     }
-                    RETRY_PAUSE
+                    if self.is_client { COMMANDS_PAUSE } else { RETRY_PAUSE }
                 }
                 Acquisition::Failed(cause) => {
                     disconnect(connection.take()).await;
