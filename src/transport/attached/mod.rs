@@ -202,6 +202,7 @@ impl<Q, D> AttachedQueues<Q, D> {
     }
 
     /// The settlement that was begun for this handle is not stored and will not be: another one is owed. Gives its queue.
+    #[cfg(feature = "postgres")]
     pub(crate) fn reopen(&mut self, handle: Handle) -> Option<QueueIndex> {
         let delivery = self.deliveries.get_mut(&handle).filter(|delivery| delivery.state.is_settling())?;
         delivery.state.reopen();
