@@ -4,7 +4,11 @@
 //! entries, then the jobs, then where the tasks of those may be, misses nothing that was on its way from one to the next. What a coordinator
 //! had in its hands when it died comes back to its queue a moment later: so whatever would mean an end is looked at twice.
 
-use std::{cell::RefCell, collections::BTreeSet, rc::Rc};
+use std::{
+    cell::RefCell,
+    collections::{BTreeSet, HashSet},
+    rc::Rc,
+};
 
 use uuid::Uuid;
 
@@ -76,9 +80,8 @@ impl JobsSurvey {
         if again.epoch != epoch || again.entries > 0 || self.has_entries().await? {
             return Ok(Left { some: true, ..left });
         }
-        let is_same = |job: &StoredJob| {
-            again.jobs.iter().any(|other| other.record.id == job.record.id && other.rank() == job.rank())
-        };
+        let same: HashSet<_> = again.jobs.iter().map(|job| (job.record.id.as_str(), job.rank())).collect();
+        let is_same = |job: &StoredJob| same.contains(&(job.record.id.as_str(), job.rank()));
         let (stranded, moved): (Vec<_>, Vec<_>) = stranded.into_iter().partition(is_same);
         let stranded = stranded.into_iter().map(|job| job.record).collect();
         Ok(Left { some: left.some || !moved.is_empty(), stranded })
