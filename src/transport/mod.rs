@@ -11,6 +11,7 @@ mod attached;
 pub mod contract;
 pub mod dead_letter;
 pub mod dead_page;
+mod delivery_key;
 mod error;
 mod event;
 pub mod identity;

@@ -33,6 +33,7 @@ use crate::{
     transport::{
         QueueSetup,
         attached::{AttachedQueues, Begun},
+        delivery_key::DeliveryKey,
         identity::{identity, next_handle},
     },
 };
@@ -88,14 +89,7 @@ impl NextDue {
 struct Held {
     row: Row,
     task: Arc<Task>,
-    key: Key,
-}
-
-/// The key of a delivery.
-enum Key {
-    None,
-    Asked(String),
-    Held(String),
+    key: DeliveryKey,
 }
 
 /// What a transaction did.
@@ -181,14 +175,7 @@ impl Claimer {
             let begun = if is_acceptance { self.attached.accept(handle) } else { self.attached.settle(handle) };
             let Some(Begun { queue, delivery, was_accepted }) = begun else { continue };
             // The key ends with the settlement, not with an acceptance.
-            let key = match &mut delivery.key {
-                Key::Held(key) if !is_acceptance => Some(std::mem::take(key)),
-                Key::Asked(_) if !is_acceptance => {
-                    self.asked.retain(|asked| *asked != handle);
-                    None
-                }
-                Key::None | Key::Asked(_) | Key::Held(_) => None,
-            };
+            let key = if is_acceptance { None } else { delivery.key.end(handle, &mut self.asked) };
             self.pending.push(PendingSettlement {
                 handle,
                 row: (!was_accepted).then_some(delivery.row),
@@ -203,8 +190,7 @@ impl Claimer {
 
     /// Asks for a key. Ignored for a handle that is not open, or has a key.
     pub(super) fn lock(&mut self, handle: Handle, key: String) {
-        if let Some(held) = self.attached.delivery_mut(handle).filter(|held| matches!(held.key, Key::None)) {
-            held.key = Key::Asked(key);
+        if self.attached.delivery_mut(handle).is_some_and(|held| held.key.ask(key)) {
             self.asked.push(handle);
         }
     }
@@ -251,7 +237,7 @@ impl Claimer {
             let mut result = StepResult::default();
             let claimable = result.store(pending, transaction, ids, now, owner)?;
             for handle in asked {
-                if let Some(Held { key: Key::Asked(key), task, .. }) = attached.delivery(*handle) {
+                if let Some(Held { key: DeliveryKey::Asked(key), task, .. }) = attached.delivery(*handle) {
                     result.locked.push((*handle, unique_keys::take(transaction, owner, key, &task.id)?));
                 }
             }
@@ -283,10 +269,7 @@ impl Claimer {
         self.asked.clear();
         for (handle, holder) in &result.locked {
             if let Some(held) = self.attached.delivery_mut(*handle) {
-                held.key = match (std::mem::replace(&mut held.key, Key::None), holder) {
-                    (Key::Asked(key), None) => Key::Held(key),
-                    _ => Key::None,
-                };
+                held.key.answered(holder.is_none());
             }
         }
         for (index, next, claimed) in claims {
@@ -319,7 +302,7 @@ impl Claimer {
     fn deliver(&mut self, queue: QueueIndex, name: &str, claimed: Vec<Claimed>) -> Vec<Delivery> {
         let open = |Claimed { row, claim, redelivered, task, .. }| {
             let handle = next_handle();
-            let held = Held { row: Row { id: row, claim }, task: Arc::clone(&task), key: Key::None };
+            let held = Held { row: Row { id: row, claim }, task: Arc::clone(&task), key: DeliveryKey::None };
             self.attached.deliver(queue, handle, held);
             let identity = Some(identity(name, &task.id, task.attempts, &task.body));
             Delivery { handle, queue, task, redelivered, identity }

@@ -9,6 +9,7 @@ use crate::{
     transport::{
         QueueSetup,
         attached::{AttachedQueues, Begun},
+        delivery_key::DeliveryKey,
         identity::{identity, next_handle},
         postgres::tasks::{
             claim::{Claimed, Fate, TakenOut},
@@ -64,14 +65,7 @@ pub(super) struct Held {
     row: RowClaim,
     pub(super) task: Arc<Task>,
     came_again: bool,
-    pub(super) key: Key,
-}
-
-/// The key of a delivery.
-pub(super) enum Key {
-    None,
-    Asked(String),
-    Held(String),
+    pub(super) key: DeliveryKey,
 }
 
 /// A delivery of a session that is gone, whose owner may not have heard of that yet; accepted, it outlives the session.
@@ -116,14 +110,7 @@ impl Claimer {
                 continue;
             };
             // The key ends with the settlement, not with an acceptance.
-            let key = match &mut delivery.key {
-                Key::Held(key) if !is_acceptance => Some(std::mem::take(key)),
-                Key::Asked(_) if !is_acceptance => {
-                    self.asked.retain(|asked| *asked != handle);
-                    None
-                }
-                Key::None | Key::Asked(_) | Key::Held(_) => None,
-            };
+            let key = if is_acceptance { None } else { delivery.key.end(handle, &mut self.asked) };
             self.pending.push(PendingSettlement {
                 handle,
                 row: (!was_accepted).then_some(delivery.row),
@@ -161,8 +148,7 @@ impl Claimer {
 
     /// Asks for a key. Ignored for a handle that is not open, or has a key.
     pub(super) fn lock(&mut self, handle: Handle, key: String) {
-        if let Some(held) = self.attached.delivery_mut(handle).filter(|held| matches!(held.key, Key::None)) {
-            held.key = Key::Asked(key);
+        if self.attached.delivery_mut(handle).is_some_and(|held| held.key.ask(key)) {
             self.asked.push(handle);
         }
     }
@@ -246,7 +232,7 @@ impl Claimer {
                 row: RowClaim { id: row, claim },
                 task: Arc::clone(&task),
                 came_again: comes_again,
-                key: Key::None,
+                key: DeliveryKey::None,
             };
             self.attached.deliver(queue, handle, held);
             let identity = Some(identity(&name, &task.id, task.attempts, &task.body));

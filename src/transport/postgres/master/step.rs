@@ -8,19 +8,22 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use tokio_postgres::{Row, types::ToSql};
 
-use super::claimer::{Claimer, Held, Key, NO_FLOOR, NextDue};
+use super::claimer::{Claimer, Held, NO_FLOOR, NextDue};
 use crate::{
     clock::{Clock, Instant},
     task::{Delivery, Handle, QueueIndex},
-    transport::postgres::{
-        connect::{fault::Fault, pipeline, session::Session},
-        jobs::taken_out::take_out,
-        schema::queue_ids::QueueIds,
-        tasks::{
-            claim::{self, CLAIM, RECLAIM},
-            pending::PendingSettlement,
-            settle::{Batch, stale},
-            submit, unique_keys,
+    transport::{
+        delivery_key::DeliveryKey,
+        postgres::{
+            connect::{fault::Fault, pipeline, session::Session},
+            jobs::taken_out::take_out,
+            schema::queue_ids::QueueIds,
+            tasks::{
+                claim::{self, CLAIM, RECLAIM},
+                pending::PendingSettlement,
+                settle::{Batch, stale},
+                submit, unique_keys,
+            },
         },
     },
 };
@@ -187,10 +190,7 @@ impl Claimer {
                 None => Some(holders.get(stored).cloned().unwrap_or_default()),
             };
             if let Some(held) = self.attached.delivery_mut(*handle) {
-                held.key = match (std::mem::replace(&mut held.key, Key::None), &holder) {
-                    (Key::Asked(key), None) => Key::Held(key),
-                    _ => Key::None,
-                };
+                held.key.answered(holder.is_none());
             }
             result.locked.push((*handle, holder));
         }
@@ -247,7 +247,7 @@ impl Keys {
         let mut keys =
             Self { wanted: Vec::new(), rows: Vec::new(), tasks: Vec::new(), asked: Vec::new(), first: BTreeMap::new() };
         for handle in &claimer.asked {
-            if let Some(Held { key: Key::Asked(key), .. }) = claimer.attached.delivery(*handle) {
+            if let Some(Held { key: DeliveryKey::Asked(key), .. }) = claimer.attached.delivery(*handle) {
                 let stored = unique_keys::stored(key);
                 keys.first.entry(stored.clone()).or_insert(*handle);
                 keys.asked.push((*handle, stored));
